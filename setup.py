@@ -1,0 +1,46 @@
+"""Package definition: one dependency range per library; accelerators and tests are extras."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="step_audio_r1",
+    version="0.1.0",
+    description="Audio reasoning in JAX: SFT, KL-free PPO and MGRD for audio language models",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=["step_audio_r1", "step_audio_r1.*"]),
+    include_package_data=True,
+    package_data={"step_audio_r1": ["assets/*", "report/*.html", "**/*.json"]},
+    install_requires=[
+        # jax 0.11 drops Python 3.11, and flax 0.12 does not import with it.
+        "jax>=0.10.1,<0.11",
+        "flax>=0.12.5,<0.13",
+        "optax>=0.2.6,<0.3",
+        "orbax-checkpoint>=0.12.5,<0.13",
+        "grain>=0.2.15,<0.3",
+        "array_record>=0.8.2,<0.9",
+        "ml_collections>=1.1,<2",
+        "absl-py>=2.3,<3",
+        "einops>=0.8.1,<0.9",
+        "jaxtyping>=0.3.5,<0.4",
+        "numpy>=2.2,<3",
+        "scipy>=1.15,<2",
+        # audio files; the wheels carry libsndfile 1.2 (wav, flac, ogg, mp3)
+        "soundfile>=0.13,<0.15",
+        # the miniature's voice: espeak-ng as a wheel, no system package
+        "espeakng-loader>=0.2.4,<0.3",
+        "tokenizers>=0.22,<0.24",
+        "safetensors>=0.7,<0.9",
+        "tensorboardX>=2.6.2,<3",
+        "tqdm>=4.67,<5",
+        "matplotlib>=3.10,<4",
+        "jinja2>=3.1,<4",
+    ],
+    extras_require={
+        "tpu": ["jax[tpu]>=0.10.1,<0.11"],
+        "aot": ["libtpu>=0.0.42,<0.1"],
+        "tfds": ["tensorflow-datasets>=4.9.9,<5"],
+        "test": ["pytest>=8.4,<10", "pytest-xdist>=3.6,<4", "ruff>=0.14,<0.18", "pre-commit>=4,<5"],
+    },
+    entry_points={"console_scripts": ["step-audio-r1 = step_audio_r1.cli:main"]},
+)
