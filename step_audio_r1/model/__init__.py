@@ -1,0 +1,24 @@
+"""The network: pure Flax Linen modules over one parameter tree. Knows nothing of data or training.
+
+Dimension letters, used in every shape and name of the code base:
+  B batch rows     T tokens             N audio chunks of a row   S audio frames (25 Hz)   A audio slots (12.5 Hz)
+  F mel frames (100 Hz)   M mel bins    E encoder width           D decoder width          V vocabulary rows
+  H heads          K kv heads           C head dim                L layers                 G samples of a prompt
+"""
+
+from step_audio_r1.model.audio_lm import AudioLM, init_params
+from step_audio_r1.model.config import DecoderConfig, EncoderConfig, ModelConfig, model_config
+from step_audio_r1.model.decoder import KVCache
+from step_audio_r1.model.ops.head import HeadOutput, chunked_head
+
+__all__ = [
+    "AudioLM",
+    "DecoderConfig",
+    "EncoderConfig",
+    "HeadOutput",
+    "KVCache",
+    "ModelConfig",
+    "chunked_head",
+    "init_params",
+    "model_config",
+]

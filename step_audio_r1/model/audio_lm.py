@@ -1,0 +1,96 @@
+"""The whole: encoder (frozen) -> adaptor -> decoder, as pure methods over one parameter tree.
+
+Parameters are {"encoder": ..., "adaptor": ..., "decoder": ...}; training holds the encoder apart, without gradient.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from step_audio_r1.model.config import ModelConfig
+from step_audio_r1.model.decoder import Decoder, KVCache
+from step_audio_r1.model.encoder import Adaptor, Encoder
+from step_audio_r1.model.ops.head import HeadOutput, chunked_head, logits
+
+
+class AudioLM(nn.Module):
+    """Step-Audio-R1's network. Call its methods through `model.apply(variables, ..., method="name")`."""
+
+    config: ModelConfig
+
+    def setup(self):
+        cfg = self.config
+        dtype = jnp.dtype(cfg.compute_dtype)
+        self.encoder = Encoder(cfg.encoder, cfg.token_count, dtype)
+        self.adaptor = Adaptor(cfg.adaptor_hidden, cfg.decoder.d_model, dtype)
+        self.decoder = Decoder(cfg.decoder, dtype, cfg.remat)
+
+    def encode(self, mel_NFM: Float[Array, "N F M"], mel_lengths_N: Int[Array, "N"]) -> Float[Array, "N S E"]:
+        """25 Hz features of N chunks."""
+        return self.encoder(mel_NFM, mel_lengths_N)
+
+    def embed(
+        self,
+        tokens_BT: Int[Array, "B T"],
+        audio_slots_BT: Int[Array, "B T"],
+        features_BNSE: Float[Array, "B N S E"],
+    ) -> Float[Array, "B T D"]:
+        """Token embeddings with the audio embeddings spliced in.
+
+        Args:
+          tokens_BT: token ids; what stands at an audio slot is ignored.
+          audio_slots_BT: n * A + a where position holds audio token a of the row's chunk n; -1 for text.
+          features_BNSE: encoder features of the row's chunks; N may be 0.
+        """
+        x_BTD = self.decoder.embed(tokens_BT)
+        B, N = features_BNSE.shape[:2]
+        if N == 0:
+            return x_BTD
+        audio = self.adaptor(features_BNSE.reshape(B * N, *features_BNSE.shape[2:]))
+        audio_BAD = audio.reshape(B, -1, x_BTD.shape[-1])
+        spliced = jnp.take_along_axis(audio_BAD, jnp.maximum(audio_slots_BT, 0)[..., None], axis=1)
+        return jnp.where((audio_slots_BT >= 0)[..., None], spliced, x_BTD)
+
+    def hidden(self, tokens_BT, audio_slots_BT, features_BNSE, positions_BT, segment_ids_BT):
+        """Final hidden states [B, T, D] of packed rows; arguments as in `embed` and `Decoder.forward`."""
+        x_BTD = self.embed(tokens_BT, audio_slots_BT, features_BNSE)
+        return self.decoder.forward(x_BTD, positions_BT, segment_ids_BT)
+
+    def score(
+        self, tokens_BT, audio_slots_BT, features_BNSE, positions_BT, segment_ids_BT
+    ) -> HeadOutput:
+        """How the model rates each token given those before it: entry t scores tokens[t]; entry 0 is 0.
+
+        The first token of a segment is scored from its neighbour; its loss weight must be 0 (it always is a prompt).
+        """
+        h_BTD = self.hidden(tokens_BT, audio_slots_BT, features_BNSE, positions_BT, segment_ids_BT)
+        out = chunked_head(
+            h_BTD[:, :-1],
+            self.decoder.head_kernel(),
+            tokens_BT[:, 1:],
+            self.config.head_chunk,
+            self.config.decoder.real_vocab,
+        )
+        return HeadOutput(*(jnp.pad(x, ((0, 0), (1, 0))) for x in out))
+
+    def extend(
+        self, tokens_BT, valid_BT, audio_slots_BT, features_BNSE, cache: KVCache
+    ) -> tuple[Float[Array, "B V"], KVCache]:
+        """Feeds valid tokens to the cache; returns float32 logits after the last valid token of each row."""
+        x_BTD = self.embed(tokens_BT, audio_slots_BT, features_BNSE)
+        h_BTD, cache = self.decoder.extend(x_BTD, valid_BT, cache)
+        last_B1 = jnp.maximum(valid_BT.sum(1) - 1, 0)[:, None, None]
+        h_BD = jnp.take_along_axis(h_BTD, last_B1, axis=1)[:, 0]
+        return logits(h_BD, self.decoder.head_kernel(), self.config.decoder.real_vocab), cache
+
+    def initialise(self) -> None:
+        """Touches every parameter with the smallest inputs; for `init` only."""
+        features = self.encode(jnp.zeros((1, 8, self.config.encoder.mel_bins)), jnp.full((1,), 8))
+        token = jnp.zeros((1, 2), jnp.int32)
+        self.score(token, token, features[:, None], token, token)
+
+
+def init_params(config: ModelConfig, key: jax.Array):
+    """Fresh parameters, boxed with their logical axes (use `flax.linen.unbox` or the sharding rules)."""
+    return AudioLM(config).init(key, method="initialise")["params"]

@@ -1,0 +1,173 @@
+"""Promise: batched equals unbatched, cached decoding equals the full forward, and nothing sees what it must not."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from step_audio_r1.model import AudioLM, DecoderConfig, EncoderConfig, KVCache, ModelConfig, chunked_head, init_params
+
+CONFIG = ModelConfig(
+    name="test",
+    encoder=EncoderConfig(mel_bins=16, d_model=24, layers=2, heads=3, ffn=40, max_positions=200),
+    decoder=DecoderConfig(vocab=50, d_model=32, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=48, real_vocab=47),
+    adaptor_hidden=20,
+    compute_dtype="float32",
+    remat="none",
+    head_chunk=5,
+)
+MODEL = AudioLM(CONFIG)
+
+
+@functools.partial(jax.jit, static_argnames="method")
+def run(params, *arguments, method):
+    return MODEL.apply({"params": params}, *arguments, method=method)
+
+
+@pytest.fixture(scope="module")
+def params():
+    boxed = jax.jit(lambda key: init_params(CONFIG, key))(jax.random.key(0))
+    # Biases start at zero; random ones make the comparison sensitive to every term.
+    return jax.tree.map(lambda x: x + 0.05 * jax.random.normal(jax.random.key(x.size), x.shape), nn.unbox(boxed))
+
+
+def _mel(length: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(length, 16)).astype(np.float32)
+
+
+@pytest.mark.parametrize("token_count", ["hf", "vllm"])
+def test_batched_audio_equals_each_item_alone(params, token_count):
+    model = AudioLM(dataclasses.replace(CONFIG, token_count=token_count))
+    lengths = [5, 38, 39, 64]
+    width = 70
+    mel = np.stack([np.pad(_mel(n, n), ((0, width - n), (0, 0))) for n in lengths])
+
+    def both(m, mel, lengths):
+        return m.adaptor(m.encode(mel, lengths))
+
+    @jax.jit
+    def tokens(mel, lengths):
+        return model.apply({"params": params}, mel, lengths, method=both)
+
+    lengths = np.array(lengths)
+    batched = tokens(mel, lengths)
+    for i, n in enumerate(lengths):
+        m = n - 2 if token_count == "hf" else n
+        count = (m + 5) // 8
+        alone = tokens(mel[i : i + 1, :n], lengths[i : i + 1])
+        assert count <= alone.shape[1] + (token_count == "vllm")
+        k = min(count, alone.shape[1])
+        np.testing.assert_allclose(batched[i, :k], alone[0, :k], atol=2e-6)
+
+
+def _row(rng, T, chunks=1):
+    tokens = rng.integers(0, 47, (1, T))
+    slots = np.full((1, T), -1)
+    slots[0, 3:9] = np.arange(6)
+    features = rng.normal(size=(1, chunks, 14, 24)).astype(np.float32)
+    return tokens, slots, features
+
+
+def test_prefill_and_decode_equal_the_full_forward(params):
+    rng = np.random.default_rng(0)
+    tokens, slots, features = _row(rng, 20)
+    positions = np.arange(20)[None]
+    full = run(params, tokens, slots, features, positions, np.ones((1, 20), int), method="hidden")
+    head = params["decoder"]["head"]
+    expected = jnp.where(jnp.arange(50) < 47, full @ head, -1e30)
+
+    extend = functools.partial(run, params, method="extend")
+    cache = KVCache.empty(CONFIG.decoder, 1, 32, jnp.float32)
+    valid = (np.arange(16) < 12)[None]  # prefill of 12 tokens in a bucket of 16
+    pad = np.pad(tokens[:, :12], ((0, 0), (0, 4)))
+    logits, cache = extend(pad, valid, np.where(valid, slots[:, :16], -1), features, cache)
+    np.testing.assert_allclose(logits[0, :47], expected[0, 11, :47], atol=1e-5)
+    none = jnp.zeros((1, 0, 14, 24))
+    for t in range(12, 20):
+        logits, cache = extend(tokens[:, t : t + 1], np.ones((1, 1), bool), np.full((1, 1), -1), none, cache)
+        np.testing.assert_allclose(logits[0, :47], expected[0, t, :47], atol=1e-5)
+    assert int(cache.lengths[0]) == 20
+    assert float(jnp.exp(logits[0, 47:]).max()) == 0.0
+
+
+def test_packed_rows_equal_separate_rows(params):
+    rng = np.random.default_rng(1)
+    a, slots_a, feat_a = _row(rng, 12)
+    b, slots_b, feat_b = _row(rng, 15)
+    A = 7  # audio slots of a chunk of 14 frames
+    packed = (
+        np.concatenate([a, b], 1),
+        np.concatenate([slots_a, np.where(slots_b >= 0, slots_b + A, -1)], 1),
+        np.concatenate([feat_a, feat_b], 1),
+        np.concatenate([np.arange(12), np.arange(15)])[None],
+        np.array([[1] * 12 + [2] * 15]),
+    )
+    out = run(params, *packed, method="hidden")
+    for tokens, slots, feat, part in ((a, slots_a, feat_a, slice(0, 12)), (b, slots_b, feat_b, slice(12, 27))):
+        T = tokens.shape[1]
+        alone = run(params, tokens, slots, feat, np.arange(T)[None], np.ones((1, T), int), method="hidden")
+        np.testing.assert_allclose(out[:, part], alone, atol=1e-5)
+
+
+def test_causality_and_segments_by_gradient(params):
+    rng = np.random.default_rng(2)
+    x = jnp.asarray(rng.normal(size=(1, 14, 32)), jnp.float32)
+    positions = jnp.concatenate([jnp.arange(8), jnp.arange(6)])[None]
+    segments = jnp.array([[1] * 8 + [2] * 6])
+
+    @jax.jit
+    @jax.grad
+    def gradient(x, t):
+        def forward(m, x):
+            return m.decoder.forward(x, positions, segments)
+
+        return MODEL.apply({"params": params}, x, method=forward)[0, t].sum()
+
+    for t, visible in ((4, range(0, 5)), (10, range(8, 11))):
+        by_position = jnp.abs(gradient(x, t)[0]).sum(-1)
+        seen = {int(i) for i in np.nonzero(np.asarray(by_position))[0]}
+        assert seen == set(visible)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 7, 64])
+def test_chunked_head_equals_dense_in_value_and_gradient(chunk):
+    rng = np.random.default_rng(3)
+    h = jnp.asarray(rng.normal(size=(2, 13, 8)), jnp.float32)
+    w = jnp.asarray(rng.normal(size=(8, 50)), jnp.float32)
+    y = jnp.asarray(rng.integers(0, 47, (2, 13)))
+
+    def dense(h, w):
+        logp = jax.nn.log_softmax((h @ w)[..., :47])
+        at = jnp.take_along_axis(logp, y[..., None], -1)[..., 0]
+        return at, -(jnp.exp(logp) * logp).sum(-1), (logp.argmax(-1) == y).astype(jnp.float32)
+
+    for ours, theirs in zip(chunked_head(h, w, y, chunk, 47), dense(h, w)):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+    def loss(score):
+        return lambda h, w: (score(h, w)[0] * jnp.arange(13)).sum() + score(h, w)[1].sum()
+
+    ours = jax.grad(loss(lambda h, w: chunked_head(h, w, y, chunk, 47)), (0, 1))(h, w)
+    for g, e in zip(ours, jax.grad(loss(dense), (0, 1))(h, w)):
+        np.testing.assert_allclose(g, e, atol=1e-3, rtol=1e-5)
+
+
+def test_remat_changes_memory_not_gradients(params):
+    rng = np.random.default_rng(4)
+    tokens, slots, features = _row(rng, 20)
+    arguments = (tokens, slots, features, np.arange(20)[None], np.ones((1, 20), int))
+
+    def gradient(remat):
+        model = AudioLM(dataclasses.replace(CONFIG, remat=remat))
+        loss = lambda p: model.apply({"params": p}, *arguments, method="score").logp.sum()  # noqa: E731
+        return str(jax.make_jaxpr(jax.grad(loss))(params)), jax.jit(jax.grad(loss))(params)
+
+    plain_text, plain = gradient("none")
+    remat_text, remat = gradient("full")
+    assert "checkpoint" in remat_text or "remat" in remat_text
+    assert plain_text != remat_text
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), plain, remat)
