@@ -4,6 +4,7 @@ libsndfile is content with whatever part of a file it can decode: a cut wav or o
 MP3 without a length tag is cut at a guess. These functions find the promise; `read` holds the file to it.
 """
 
+import zlib
 from typing import NamedTuple
 
 # Layer III bit rates in kbit/s by header index (ISO 11172-3 and 13818-3); index 0 is "free format", unused.
@@ -40,11 +41,12 @@ class OggPages(NamedTuple):
 
     closed: bool
     links: int
+    damaged: int  # pages whose checksum is wrong; decoders skip them without a word
 
 
 def ogg_pages(data: bytes) -> OggPages:
     """Walks the pages of an Ogg file. Of chained streams (`links` > 1) libsndfile reads only the first."""
-    at, closed, links, in_head = 0, False, 0, False
+    at, closed, links, damaged, in_head = 0, False, 0, 0, False
     while data[at : at + 4] == b"OggS" and at + 27 <= len(data):
         flags, segments = data[at + 5], data[at + 26]
         end = at + 27 + segments + sum(data[at + 27 : at + 27 + segments])
@@ -53,8 +55,18 @@ def ogg_pages(data: bytes) -> OggPages:
         links += begins and not in_head
         in_head = begins
         closed = bool(flags & 4) and end <= len(data)
+        damaged += _ogg_checksum(data[at:end]) != data[at + 22 : at + 26]
         at = end
-    return OggPages(closed, links)
+    return OggPages(closed, links, damaged)
+
+
+_REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def _ogg_checksum(page: bytes) -> bytes:
+    """Ogg's CRC-32 of a page, as it stands there: zlib's polynomial with the bits the other way round."""
+    blank = (page[:22] + bytes(4) + page[26:]).translate(_REVERSED_BITS)
+    return (zlib.crc32(blank, 0xFFFFFFFF) ^ 0xFFFFFFFF).to_bytes(4, "big").translate(_REVERSED_BITS)
 
 
 class Mp3Frame(NamedTuple):

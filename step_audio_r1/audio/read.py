@@ -7,7 +7,7 @@ import numpy as np
 import soundfile
 
 from step_audio_r1.audio.clip import AudioClip
-from step_audio_r1.audio.containers import mp3_length, mp3_with_length, ogg_pages, sample_chunk
+from step_audio_r1.audio.containers import Mp3Length, mp3_length, mp3_with_length, ogg_pages, sample_chunk
 from step_audio_r1.errors import BadInput
 
 # The containers whose promised length can be checked against what was decoded.
@@ -92,22 +92,14 @@ def decode_audio(data: bytes, name: str) -> AudioClip:
                 waveform = _samples(tagged, name)
         else:
             waveform = _samples(sound, name)
-        seconds = len(waveform) / rate
+        if sound.format == "OGG":
+            _check_ogg(data, name, len(waveform) / rate)
+        elif sound.format == "MP3":
+            _check_joined(mp3, sound, name)
+        elif sound.format != "FLAC":
+            _check_sample_chunk(data, name, len(waveform), rate)
         if len(waveform) == 0:
             raise BadInput(f"{name}: holds no samples (zero-length audio); record or export it again")
-        if sound.format in ("WAV", "WAVEX", "RF64", "AIFF"):
-            claimed, held = sample_chunk(data) or (1, 1)
-            promised = round(len(waveform) * claimed / max(held, 1))
-            _require_whole(name, seconds, promised / rate, len(waveform) >= promised)
-        elif sound.format == "OGG":
-            pages = ogg_pages(data)
-            if pages.links > 1:
-                raise BadInput(f"{name}: {pages.links} Ogg streams one after another; {_SPLIT}")
-            if not pages.closed:
-                raise BadInput(f"{name}: is cut short: no closing page after {seconds:.2f} s; {_RECODE}")
-        elif mp3 and mp3.tagged and mp3.samples > sound.frames + 2 * _MP3_SLACK:
-            said, found = sound.frames / rate, mp3.samples / rate
-            raise BadInput(f"{name}: its header says {said:.2f} s but {found:.2f} s follow; {_SPLIT}")
         return AudioClip(_checked(waveform, name), rate, name)
 
 
@@ -159,6 +151,29 @@ def _samples(sound: _Forward, name: str) -> np.ndarray:
     slack = _MP3_SLACK if sound.format == "MP3" else 0
     _require_whole(name, count / sound.samplerate, promised, not known or count >= sound.frames - slack)
     return np.concatenate(blocks)
+
+
+def _check_sample_chunk(data: bytes, name: str, count: int, rate: int) -> None:
+    """Holds a wav or aiff to the bytes it claims: libsndfile shortens the claim to the file, silently."""
+    claimed, held = sample_chunk(data) or (1, 1)
+    promised = round(count * claimed / max(held, 1))
+    _require_whole(name, count / rate, promised / rate, count >= promised)
+
+
+def _check_ogg(data: bytes, name: str, seconds: float) -> None:
+    pages = ogg_pages(data)
+    if pages.links > 1:
+        raise BadInput(f"{name}: {pages.links} Ogg streams one after another; {_SPLIT}")
+    if pages.damaged:
+        raise BadInput(f"{name}: {pages.damaged} of its Ogg pages are damaged or cut short; {_RECODE}")
+    if not pages.closed:
+        raise BadInput(f"{name}: is cut short: no closing page after {seconds:.2f} s; {_RECODE}")
+
+
+def _check_joined(mp3: Mp3Length | None, sound: _Forward, name: str) -> None:
+    if mp3 and mp3.tagged and mp3.samples > sound.frames + 2 * _MP3_SLACK:
+        said, found = sound.frames / sound.samplerate, mp3.samples / sound.samplerate
+        raise BadInput(f"{name}: its header says {said:.2f} s but {found:.2f} s follow; {_SPLIT}")
 
 
 def _require_whole(name: str, seconds: float, promised: float | None, whole: bool) -> None:

@@ -1,4 +1,4 @@
-"""From a response to its reward: 0.8 correct + 0.2 format for audio, correct alone for text (section 7, Eq. 7)."""
+"""From a response to its reward: 0.8 correct + 0.2 format for audio, correct alone for text (section 7)."""
 
 import math
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from step_audio_r1.errors import BadInput
 from step_audio_r1.rewards.format_reward import reasoning_present
 from step_audio_r1.rewards.verdict import Verdict
 from step_audio_r1.rewards.verifiers import verify
-from step_audio_r1.text.formats import parse
+from step_audio_r1.text import parse
 
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """Weights of the audio reward (text rows are always binary) and the least reasoning that counts, in words."""
+    """Weights of the audio reward (text rows are always binary), and the least words that are reasoning."""
 
     correct_weight: float = 0.8
     format_weight: float = 0.2
@@ -59,11 +59,17 @@ def score_response(
     """Scores one sampled response (section 7, B).
 
     Args:
-      text: the assistant's text, with or without the opening tag that the generation prompt holds; after any other
-        prefill, with the prefill.
-      finish_reason: "length" means cut off: all parts are 0, whatever the text holds. Truncation is no termination.
-      gold: gold answer. choices: allowed answers, () if open. question: the prompt's text. modality: "audio" or "text".
+      text: the assistant's text without <|EOT|>, with or without the opening tag that the generation prompt
+        holds; after any other prefill, with the prefill.
+      finish_reason: "length" means cut off: all parts are 0, whatever the text holds.
+      gold: gold answer, as in `Example.answer`.
+      choices: allowed answers, () if open.
+      question: the prompt's text; reasoning that only repeats it is none.
+      modality: "audio" or "text".
       config: weights; the default is RewardConfig().
+
+    Raises:
+      ValueError: another modality.
     """
     config = config or RewardConfig()
     if modality not in ("audio", "text"):

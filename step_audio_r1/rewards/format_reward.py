@@ -1,19 +1,18 @@
-"""The format reward: is reasoning present? (section 7, R_audio; the report leaves it undefined, this is our pin)."""
+"""The format reward: is reasoning present? (section 7, R_audio leaves it undefined; this is our pin)."""
 
 import re
 
 from step_audio_r1.rewards.verdict import Verdict
-from step_audio_r1.text.answers import normal_text
-from step_audio_r1.text.formats import Parsed
+from step_audio_r1.text import Parsed, normal_text
 
 # Chinese is written without spaces, so each of its characters counts as a word.
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+")
 
 
 def reasoning_present(parsed: Parsed, question: str, min_think_tokens: int = 1) -> Verdict:
-    """Scores 1.0 for a closed think block of at least `min_think_tokens` words that is not the question again.
+    """Scores 1.0 for a closed think block of `min_think_tokens` words or more that is not the question again.
 
-    Words stand in for tokens, so that the score does not depend on a tokenizer. One word is needed whatever the minimum.
+    Words stand in for tokens, so that the score does not depend on a tokenizer. One is the least minimum.
     """
     if parsed.status == "truncated":
         return Verdict(0.0, "thinking never closed")

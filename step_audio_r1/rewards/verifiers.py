@@ -1,17 +1,9 @@
 """Is the answer right? One verifier for each kind of gold answer, and the rule that picks it."""
 
-import re
 from collections.abc import Sequence
 
 from step_audio_r1.rewards.verdict import Verdict
-from step_audio_r1.text.answers import extract_choice, extract_number, normal_text, plain_answer
-
-# A gold that is a number and nothing else; in "the 3 bears" the words count too.
-_DIGITS_ONLY = re.compile(r"\s*-?\$?\s*(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?\s*%?\s*")
-_NUMBER_WORD = re.compile(
-    r"(?:minus |negative )?(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|[a-z]+teen"
-    r"|[a-z]+ty|an?(?= hundred)|hundred|and)+"
-)
+from step_audio_r1.text import extract_choice, extract_number, is_number, normal_text, plain_answer
 
 
 def verify(answer_text: str | None, gold: str | None, choices: Sequence[str] = ()) -> Verdict:
@@ -27,19 +19,20 @@ def verify(answer_text: str | None, gold: str | None, choices: Sequence[str] = (
 
 
 def verify_choice(answer_text: str | None, gold: str, choices: Sequence[str]) -> Verdict:
-    """Scores an answer against one of `choices`; a gold that is no choice is an error."""
-    if gold not in choices and (gold := extract_choice(gold, choices) or "") not in choices:
+    """Scores an answer against one of `choices`. Gold names it by text or letter; else it is an error."""
+    expected = gold if gold in choices else extract_choice(gold, choices)
+    if expected is None:
         return Verdict.failed("the gold answer is none of the choices")
     if answer_text is None:
         return Verdict(0.0, "no answer")
     meant = extract_choice(answer_text, choices)
     if meant is None:
         return Verdict(0.0, "no single choice recognised")
-    return Verdict(float(meant == gold), f"chose {meant!r}")
+    return Verdict(float(meant == expected), f"chose {meant!r}")
 
 
 def verify_number(answer_text: str | None, gold: str) -> Verdict:
-    """Scores an answer against a number, compared exactly as fractions; a gold without a number is an error."""
+    """Scores an answer against a number, compared exactly. A gold without a number is an error."""
     expected = extract_number(gold)
     if expected is None:
         return Verdict.failed("the gold answer is no number")
@@ -52,7 +45,7 @@ def verify_number(answer_text: str | None, gold: str) -> Verdict:
 
 
 def verify_exact(answer_text: str | None, gold: str) -> Verdict:
-    """Scores free text: equal words, whatever the case, width and punctuation ("The answer is" may precede)."""
+    """Scores free text: equal words in any case, width and punctuation ("The answer is" may precede)."""
     expected = normal_text(gold)
     if not expected:
         return Verdict.failed("the gold answer holds no words")

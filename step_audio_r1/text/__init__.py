@@ -1,6 +1,7 @@
-"""Text: messages, tokenizers, the chat template, output formats. Knows nothing of models."""
+"""Text: messages, tokenizers, chat template, output formats, answer extraction. Knows nothing of models."""
 
-from step_audio_r1.text.formats import FORMATS, OutputFormat, format_named
+from step_audio_r1.text.answers import extract_choice, extract_number, is_number, normal_text, plain_answer
+from step_audio_r1.text.formats import FORMATS, OutputFormat, Parsed, format_named, parse
 from step_audio_r1.text.messages import Audio, Message, Role, Text
 from step_audio_r1.text.template import Rendered, Span, close_ids, continuation_ids, render
 from step_audio_r1.text.tokenizer import StreamDecoder, Tokenizer, word_level_tokenizer
@@ -10,6 +11,7 @@ __all__ = [
     "Audio",
     "Message",
     "OutputFormat",
+    "Parsed",
     "Rendered",
     "Role",
     "Span",
@@ -18,7 +20,13 @@ __all__ = [
     "Tokenizer",
     "close_ids",
     "continuation_ids",
+    "extract_choice",
+    "extract_number",
     "format_named",
+    "is_number",
+    "normal_text",
+    "parse",
+    "plain_answer",
     "render",
     "word_level_tokenizer",
 ]

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-# Words, with the sign, point, colon or slash of a number and a word's own # + %; the rest of punctuation is dropped.
+# Words, with a number's sign, point, colon or slash and a word's own # + %; other punctuation is dropped.
 _PIECE = re.compile(r"(?:(?<![\w)])[-+])?\.?\d+(?:[.,:/]\d+)*[^\W_]*[#+%]*|[^\W_]+[#+%]*")
 _BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
 _LABEL = re.compile(r"\A\W*(?:the\s+)?(?:final\s+)?answer(?:\s+is)?\s*[:：]?\s*", re.IGNORECASE)
@@ -26,7 +26,7 @@ def normal_text(text: str) -> str:
 
 
 def plain_answer(text: str) -> str:
-    """The text without what wraps an answer: the last `\\boxed{...}` if there is one, no "The answer is" before it."""
+    """The text without what wraps an answer: inside of the last `\\boxed{...}`, without "The answer is"."""
     boxed = _BOXED.findall(text)
     return _LABEL.sub("", boxed[-1] if boxed else text).strip()
 
@@ -34,9 +34,9 @@ def plain_answer(text: str) -> str:
 def extract_choice(answer_text: str, choices: Sequence[str]) -> str | None:
     """The one of `choices` that the answer means, as it is written there, or None.
 
-    Understood are a choice's text, its letter ("B", "B.", "(b)"), both ("B. cat") and a sentence that mentions
-    exactly one choice or names exactly one letter ("The answer is B"). Case, width and punctuation do not matter.
-    None if nothing or several are meant, or if letter and text disagree.
+    Understood are a choice's text, its letter ("B", "B.", "(b)"), both ("B. cat") and a sentence that
+    mentions exactly one choice or names exactly one letter ("The answer is B"). Case, width and punctuation
+    do not matter. None if nothing or several are meant, or if letter and text disagree.
     """
     text = plain_answer(answer_text)
     keys = [normal_text(choice) for choice in choices]
@@ -52,9 +52,9 @@ def extract_choice(answer_text: str, choices: Sequence[str]) -> str | None:
         # What follows a letter may explain it, and then mentions several choices or none.
         mentioned = _mentions(both[3], keys)
         readings |= mentioned if letter is None else {letter, *(mentioned if len(mentioned) == 1 else ())}
+        readings |= _named_letters(both[3], len(choices))
     if not readings:
-        letters = {_index_of_letter(a or b, len(choices)) for a, b in _NAMED_LETTER.findall(answer_text)}
-        readings = (letters - {None}) or _mentions(text, keys)
+        readings = _named_letters(answer_text, len(choices)) or _mentions(text, keys)
     readings.discard(None)
     return choices[readings.pop()] if len(readings) == 1 else None
 
@@ -62,6 +62,10 @@ def extract_choice(answer_text: str, choices: Sequence[str]) -> str | None:
 def _index_of_letter(letter: str, count: int) -> int | None:
     index = ord(letter.upper()) - ord("A")
     return index if index < count else None
+
+
+def _named_letters(text: str, count: int) -> set[int | None]:
+    return {_index_of_letter(a or b, count) for a, b in _NAMED_LETTER.findall(text)} - {None}
 
 
 def _index_of_text(text: str, keys: Sequence[str]) -> int | None:
@@ -72,7 +76,7 @@ def _index_of_text(text: str, keys: Sequence[str]) -> int | None:
 
 
 def _mentions(text: str, keys: Sequence[str]) -> set[int]:
-    """Indices of the keys that stand in the text as whole words, but not inside a longer key that stands there."""
+    """Indices of the keys that stand in the text as whole words and not inside a longer key's mention."""
     form = normal_text(text)
     spans = []
     for index, key in enumerate(keys):
@@ -93,14 +97,15 @@ _UNITS = (*_UNITS.split(), "seventeen", "eighteen", "nineteen")
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _VALUES = {name: n for n, name in enumerate(_UNITS)} | {name: 20 + 10 * n for n, name in enumerate(_TENS)}
 _UNIT_WORDS = "|".join(_UNITS[1:10])
-_BELOW_HUNDRED = rf"(?:(?:{'|'.join(_TENS)})(?:[-\s]+(?:{_UNIT_WORDS}))?|{'|'.join(sorted(_UNITS, key=len, reverse=True))})"
+_LONGEST_FIRST = "|".join(sorted(_UNITS, key=len, reverse=True))
+_BELOW_HUNDRED = rf"(?:(?:{'|'.join(_TENS)})(?:[-\s]+(?:{_UNIT_WORDS}))?|{_LONGEST_FIRST})"
 _NUMBER_WORDS = (
     rf"(?:(?:(?:an?|{_UNIT_WORDS})\s+)?hundred(?:\s+(?:and\s+)?{_BELOW_HUNDRED})?|{_BELOW_HUNDRED})"
 )
 _NUMBER = re.compile(
     r"(?P<sign>(?<![\w)])-\s?|\b(?:minus|negative)\s+)?\$?(?:"
     r"(?<![a-z0-9_.])(?P<whole>\d+)\s+(?P<over>\d+/\d+)"
-    r"|(?<![a-z0-9_.])(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?P<under>\s?/\s?\d+)?(?![\d])"
+    r"|(?<![a-z0-9_.])(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?!\d)(?P<under>\s?/\s?\d+)?"
     rf"|(?<![a-z])(?P<words>{_NUMBER_WORDS})(?![a-z]))"
 )
 _STATED = re.compile(r"answer\s*(?:is|:|：)?|答案[是为:：]?", re.IGNORECASE)
@@ -110,9 +115,9 @@ _LONGEST = 40  # digits; a longer run is no answer, and arithmetic with it could
 def extract_number(text: str) -> Fraction | None:
     """The number that the text states, exactly, or None.
 
-    Understood are digits with thousands' commas and decimals, fractions ("3/4", "1 1/2"), signs ("-5", "minus
-    five"), number words below one thousand, units and currency around the number. Of several numbers it is the
-    first after the last "answer is"; without such words the last one, as in worked solutions.
+    Understood are digits with thousands' commas and decimals, fractions ("3/4", "1 1/2"), signs ("-5",
+    "minus five"), number words below one thousand, units and currency around the number. Of several numbers
+    it is the first after the last "answer is"; without such words the last one, as in worked solutions.
     """
     boxed = _BOXED.findall(text)
     plain = unicodedata.normalize("NFKC", boxed[-1] if boxed else text).casefold()
@@ -121,6 +126,12 @@ def extract_number(text: str) -> Fraction | None:
     if stated and (value := next(_numbers(plain[stated[-1].end() :]), None)) is not None:
         return value
     return next(iter(list(_numbers(plain))[::-1]), None)
+
+
+def is_number(text: str) -> bool:
+    """True if the text is one number and nothing else (a percent sign and a full stop may follow)."""
+    plain = unicodedata.normalize("NFKC", text).casefold().replace("−", "-").strip().rstrip(".% ")
+    return _NUMBER.fullmatch(plain) is not None
 
 
 def _numbers(text: str) -> Iterator[Fraction]:

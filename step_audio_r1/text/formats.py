@@ -65,8 +65,8 @@ class Parsed:
       think: the reasoning, stripped; "" for a closed, blank block; None where there is no trace of any.
       answer: the reply without tags, stripped; None where there is none.
       status: "complete"; "no_think": closed blank block, then a reply; "no_answer": nothing after the closing
-        tag; "truncated": thinking never closed, so no answer whatever follows; "malformed": more tags than one
-        block has, think and answer are the best reading.
+        tag; "truncated": thinking never closed, so no answer whatever follows; "malformed": more tags than
+        one block has, think and answer are the best reading.
       annotation_json: the reply is the JSON fragment of an annotation prompt, a known defect of the public
         weights (Step-Audio-R1 issue #12); `answer` still holds it.
     """
@@ -84,17 +84,17 @@ _RESPONSE_BLOCK = re.compile(
 )
 _RESPONSE_LINE = re.compile(r"^[ \t*]*response[ \t*]*[:：][ \t*]*", re.IGNORECASE | re.MULTILINE)
 _ANNOTATION = re.compile(
-    r"\A\W{0,12}(?:json\s*)?\{\s*[\"'](?:model|prompt|transcription|speaker_count|speaker_descriptions)[\"']\s*:"
+    r"\A\W{0,12}(?:json\s*)?\{\s*[\"'](?:model|prompt|transcription|speaker_\w{1,20})[\"']\s*:"
 )
 
 
 def parse(text: str) -> Parsed:
     """Reads an output in any known form (section 5.3), with or without its opening tag. Never raises.
 
-    Reasoning is the text before the first closing tag, the answer is the rest without response tags. Of a rest
-    with one response block it is the block's content; of one with a line that begins with `Response:`, what
-    follows there. The generation prompt holds the opening tag, so text without tags is thinking that was cut off.
-    A reply sampled after another prefill is parsed together with it: `parse(form.empty_think + reply)`.
+    Reasoning is the text before the first closing tag, the answer is the rest without response tags. Of a
+    rest with one response block it is the block's content; of one with a line that begins with `Response:`,
+    what follows there. The generation prompt holds the opening tag, so text without tags is thinking that was
+    cut off. A reply after another prefill is parsed together with it: `parse(form.empty_think + reply)`.
     """
     tags = list(_THINK_TAG.finditer(text))
     closing = next((tag for tag in tags if tag["slash"]), None)

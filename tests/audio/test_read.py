@@ -145,6 +145,12 @@ def test_damaged_in_the_middle(kind, subtype):
     assert "damaged or cut short" in refusal(bytes(damaged))
 
 
+def test_ogg_page_that_decoders_would_skip():
+    damaged = bytearray(OGG)
+    damaged[-1] ^= 1
+    assert "1 of its Ogg pages" in refusal(bytes(damaged))
+
+
 def test_wav_header_that_claims_ten_hours():
     data = bytearray(WAV)
     struct.pack_into("<I", data, 40, 36_000 * 32_000)
@@ -195,7 +201,7 @@ def test_mp3_without_a_length_tag_is_read_to_its_end(loud_first):
     assert mp3_length(data).tagged and not mp3_length(untagged).tagged
     clip = decode_audio(untagged, "untagged")
     assert len(wave) <= len(clip.waveform) <= len(wave) + 4 * 576
-    # The sound itself is the same: only the encoder's delay at the front, which the tag states, is not trimmed.
+    # The same sound; only the encoder's delay at the front, which the tag states, is not trimmed.
     whole = decode_audio(data, "tagged").waveform
     np.testing.assert_allclose(clip.waveform[576:][1000:175_000], whole[1000:175_000], atol=1e-6)
 

@@ -1,0 +1,161 @@
+"""Examples to training batches, through Grain: mix by weight -> render -> pack with segment ids -> features -> batch."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+
+from step_audio_r1.data.features import FeatureStore, slots_of
+from step_audio_r1.data.records import Example
+from step_audio_r1.errors import BadInput
+from step_audio_r1.text import Rendered, Tokenizer, render
+
+
+class Batch(NamedTuple):
+    """Packed rows, as numpy on the host and as jax arrays in a step.
+
+    Attributes:
+      tokens: int32[B, T].
+      positions: int32[B, T], restarting at each segment.
+      segment_ids: int32[B, T], 1, 2, ... for the examples of a row, 0 for padding.
+      loss_weights: float32[B, T], 1 on target tokens; entry t weighs the prediction of tokens[t].
+      audio_slots: int32[B, T], n * A + a at audio token a of the row's chunk n, else -1.
+      features: float16[B, N, S, E], encoder output of the row's chunks.
+    """
+
+    tokens: Any
+    positions: Any
+    segment_ids: Any
+    loss_weights: Any
+    audio_slots: Any
+    features: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchConfig:
+    """Shape of a packed batch: global rows, tokens of a row (T) and audio chunks of a row (N)."""
+
+    rows: int = 8
+    tokens: int = 256
+    chunks: int = 4
+    packing_bins: int = 8
+
+
+def render_example(example: Example, tokenizer: Tokenizer, store: FeatureStore, **options: Any) -> Rendered:
+    """Renders an example with the audio token counts of its clips; `options` as in `text.render`."""
+    counts = [store.tokens(clip) for clip in example.clips]
+    return render(example.messages, tokenizer, counts, **options)
+
+
+def chunk_slots(rendered: Rendered, counts: Sequence[int], width: int) -> np.ndarray:
+    """Audio slots of an item as n * width + a, from its running index; `counts` are the tokens of its chunks."""
+    table = np.array([n * width + a for n, count in enumerate(counts) for a in range(count)] + [-1], np.int32)
+    return table[rendered.audio_slots]
+
+
+class _Render(grain.transforms.Map):
+    """Example -> the flat arrays that are packed."""
+
+    def __init__(self, tokenizer: Tokenizer, store: FeatureStore, format: str):
+        self._tokenizer, self._store, self._format = tokenizer, store, format
+        self._width = slots_of(store.shape[0])
+
+    def map(self, example: Example) -> dict[str, Any]:
+        item = render_example(
+            example, self._tokenizer, self._store, think=example.think, response=example.response, format=self._format
+        )
+        counts = [n for clip in example.clips for n in self._store.tokens(clip)]
+        features = [self._store.features(clip) for clip in example.clips]
+        S, E = self._store.shape
+        return {
+            "tokens": item.tokens,
+            "loss_weights": item.loss_mask.astype(np.float32),
+            "audio_slots": chunk_slots(item, counts, self._width),
+            "features": np.concatenate(features) if features else np.zeros((0, S, E), np.float16),
+        }
+
+
+class _Unpacked(grain.transforms.Map):
+    """A packed row -> the fields of a Batch; audio slots move to where the example's chunks lie in the row."""
+
+    def __init__(self, width: int):
+        self._width = width
+
+    def map(self, row: dict[str, Any]) -> dict[str, Any]:
+        segments, owners = row["tokens_segment_ids"], row["features_segment_ids"]
+        first_chunk = np.array([np.argmax(owners == s) for s in range(segments.max(initial=0) + 1)], np.int32)
+        is_audio = (row["audio_slots"] >= 0) & (segments > 0)
+        slots = np.where(is_audio, row["audio_slots"] + first_chunk[segments] * self._width, -1)
+        return {
+            "tokens": row["tokens"].astype(np.int32),
+            "positions": row["tokens_positions"].astype(np.int32),
+            "segment_ids": segments.astype(np.int32),
+            "loss_weights": row["loss_weights"].astype(np.float32),
+            "audio_slots": slots.astype(np.int32),
+            "features": row["features"],
+        }
+
+
+def batches(
+    sources: Mapping[str, tuple[Sequence[Example], float]],
+    tokenizer: Tokenizer,
+    store: FeatureStore,
+    config: BatchConfig,
+    seed: int,
+    format: str = "think",
+    process: tuple[int, int] = (0, 1),
+) -> grain.DatasetIterator:
+    """An endless, checkpointable iterator of host batches (dicts with the fields of `Batch`).
+
+    Args:
+      sources: name -> (examples with targets, weight); weights are shares of examples.
+      tokenizer: for rendering.
+      store: features of every clip the examples name.
+      config: shape; `rows` is over all processes.
+      seed: of shuffling and mixing.
+      format: output format of the targets.
+      process: (index, count); each process reads its own share of the examples and makes its share of the rows.
+
+    Raises:
+      BadInput: a source is empty, or has an example that does not fit a row.
+    """
+    index, count = process
+    kept = {name: (examples, weight) for name, (examples, weight) in sources.items() if weight > 0}
+    for name, (examples, _) in kept.items():
+        if len(examples) == 0:
+            raise BadInput(f"source {name}: has no examples; lower its weight to 0 or prepare more data")
+    datasets = [
+        grain.MapDataset.source(examples).seed(seed + i).shuffle().repeat()
+        for i, (examples, _) in enumerate(kept.values())
+    ]
+    mixed = grain.MapDataset.mix(datasets, [weight for _, weight in kept.values()])[index::count]
+    S, E = store.shape
+    rendered = mixed.map(_Render(tokenizer, store, format)).map(_fits(config))
+    # One reading thread: rendering is pure Python, more threads would only wait for each other.
+    stream = rendered.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=64))
+    packed = grain.experimental.FirstFitPackIterDataset(
+        stream,
+        length_struct={
+            "tokens": config.tokens,
+            "loss_weights": config.tokens,
+            "audio_slots": config.tokens,
+            "features": config.chunks,
+        },
+        num_packing_bins=config.packing_bins,
+        seed=seed,
+    )
+    return iter(packed.map(_Unpacked(slots_of(S))).batch(config.rows // count, drop_remainder=True))
+
+
+def _fits(config: BatchConfig):
+    def check(item: dict[str, Any]) -> dict[str, Any]:
+        if len(item["tokens"]) > config.tokens or len(item["features"]) > config.chunks:
+            raise BadInput(
+                f"an example has {len(item['tokens'])} tokens and {len(item['features'])} audio chunks; "
+                f"a row holds {config.tokens} and {config.chunks}: raise batch.tokens / batch.chunks or drop it"
+            )
+        return item
+
+    return check

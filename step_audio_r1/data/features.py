@@ -1,0 +1,153 @@
+"""Encoder features of clips. The encoder is frozen, so each clip is encoded once and kept on disk (float16)."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from step_audio_r1.audio import AudioClip, TokenCount, audio_tokens, chunks, log_mel, mel_frames
+from step_audio_r1.data.store import Dataset
+from step_audio_r1.files import atomic_path
+from step_audio_r1.progress import Progress
+
+# encode(mel f32[N, F, M], mel_lengths int32[N]) -> features [N, S, E]
+Encode = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def clip_mels(clip: AudioClip, mel_bins: int) -> tuple[list[np.ndarray], list[int]]:
+    """Log-mels f32[F, M] of the clip's 25 s chunks, and each chunk's number of samples."""
+    pieces = chunks(clip)
+    return [log_mel(piece, n_mels=mel_bins) for piece in pieces], [len(piece) for piece in pieces]
+
+
+def slots_of(frames: int) -> int:
+    """Adaptor outputs A for S encoder frames (its convolution has stride 2)."""
+    return (frames + 1) // 2
+
+
+def encode_clips(
+    clips: Iterable[AudioClip],
+    encode: Encode,
+    mel_bins: int,
+    token_count: TokenCount,
+    frames: int,
+) -> list[tuple[np.ndarray, list[int]]]:
+    """Features of each clip: (f16[N, S, E], audio tokens of each of its N chunks); S is cut or padded to `frames`."""
+    out = []
+    for clip in clips:
+        mels, samples = clip_mels(clip, mel_bins)
+        width = max(m.shape[0] for m in mels)
+        mel = np.stack([np.pad(m, ((0, width - len(m)), (0, 0))) for m in mels])
+        features = np.asarray(encode(mel, np.array([mel_frames(n) for n in samples], np.int32)), np.float16)
+        S = min(frames, features.shape[1])
+        fitted = np.zeros((len(features), frames, features.shape[2]), np.float16)
+        fitted[:, :S] = features[:, :S]
+        out.append((fitted, [audio_tokens(n, token_count) for n in samples]))
+    return out
+
+
+class FeatureStore:
+    """Features of many clips by id, memory-mapped: f16[chunks of all clips, S, E]."""
+
+    def __init__(self, parts: Sequence[tuple[Path, list[str]]]):
+        """`parts`: (directory written by `build_features`, clip ids in order)."""
+        self._parts = list(parts)
+        self._arrays = [np.load(path / "features.npy", mmap_mode="r", allow_pickle=False) for path, _ in parts]
+        self._where: dict[str, tuple[int, int, int]] = {}
+        self._tokens: dict[str, list[int]] = {}
+        for part, (path, ids) in enumerate(parts):
+            tokens = np.load(path / "tokens.npy", allow_pickle=False)
+            starts = np.load(path / "starts.npy", allow_pickle=False)
+            for i, name in enumerate(ids):
+                a, b = int(starts[i]), int(starts[i + 1])
+                self._where[name] = (part, a, b)
+                self._tokens[name] = [int(n) for n in tokens[a:b]]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(S, E) of a chunk."""
+        return self._arrays[0].shape[1:]
+
+    def __getstate__(self):
+        return self._parts
+
+    def __setstate__(self, parts):
+        self.__init__(parts)
+
+    def tokens(self, clip: str) -> list[int]:
+        """Audio tokens of each chunk of the clip."""
+        return self._tokens[clip]
+
+    def features(self, clip: str) -> np.ndarray:
+        """f16[N, S, E] of the clip's chunks."""
+        part, a, b = self._where[clip]
+        return np.asarray(self._arrays[part][a:b])
+
+
+def fingerprint(*parts: str | bytes) -> str:
+    """Short name for what a cache depends on."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()[:16]
+
+
+_open: dict[str, Dataset] = {}
+
+
+def _mels_at(task: tuple[str, int, int]) -> tuple[list[np.ndarray], list[int]]:
+    directory, position, mel_bins = task
+    if directory not in _open:
+        _open[directory] = Dataset(directory)
+    mels, samples = clip_mels(_open[directory].clip(position), mel_bins)
+    return [m.astype(np.float16) for m in mels], samples
+
+
+def build_features(
+    dataset: Dataset, out: Path, encode: Encode, mel_bins: int, token_count: TokenCount, workers: int, batch: int = 64
+) -> Path:
+    """Encodes every clip of `dataset` once into `out` (features.npy, tokens.npy, starts.npy); reuses what is there."""
+    if (out / "features.npy").exists():
+        return out
+    count = len(dataset.clip_ids)
+    tasks = [(str(dataset.directory), i, mel_bins) for i in range(count)]
+    features, tokens, starts = [], [], [0]
+    with (
+        atomic_path(out) as work,
+        # Worker processes must not inherit this process's JAX threads.
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        Progress(f"encode {dataset.directory.name}", count, "clip") as progress,
+    ):
+        mels_of = pool.map(_mels_at, tasks, chunksize=32)
+        for at in range(0, count, batch):
+            rows, lengths = [], []
+            for _ in range(min(batch, count - at)):
+                mels, samples = next(mels_of)
+                rows += mels
+                lengths += [mel_frames(n) for n in samples]
+                tokens += [audio_tokens(n, token_count) for n in samples]
+                starts.append(starts[-1] + len(mels))
+            features.append(_encode_padded(encode, rows, lengths, batch))
+            progress.advance(min(batch, count - at))
+        work.mkdir()
+        S = max(f.shape[1] for f in features)
+        whole = np.concatenate([np.pad(f, ((0, 0), (0, S - f.shape[1]), (0, 0))) for f in features])
+        np.save(work / "features.npy", whole)
+        np.save(work / "tokens.npy", np.array(tokens, np.int32))
+        np.save(work / "starts.npy", np.array(starts, np.int64))
+    return out
+
+
+def _encode_padded(encode: Encode, rows: list[np.ndarray], lengths: list[int], batch: int) -> np.ndarray:
+    """Encodes `rows` with the row count padded to a multiple of `batch`, so that few programs are compiled."""
+    width = max(len(r) for r in rows)
+    padded = -(-len(rows) // batch) * batch
+    mel = np.zeros((padded, width, rows[0].shape[1]), np.float32)
+    frames = np.ones(padded, np.int32) * 8
+    for i, row in enumerate(rows):
+        mel[i, : len(row)] = row
+        frames[i] = lengths[i]
+    return np.asarray(encode(mel, frames), np.float16)[: len(rows)]

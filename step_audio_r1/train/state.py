@@ -1,0 +1,73 @@
+"""Training state: trained parameters with their optimiser, and the frozen encoder beside them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from flax import struct
+from jax.sharding import Mesh
+
+from step_audio_r1.model import ModelConfig, init_params
+from step_audio_r1.parallel import Rules, replicated, shardings
+
+Params = Any
+
+
+class TrainState(struct.PyTreeNode):
+    """What a stage trains. `params` is a subtree of the model's parameters (adaptor and decoder, or a critic's)."""
+
+    step: jax.Array
+    params: Params
+    opt_state: Any
+
+    def apply(self, tx: optax.GradientTransformation, grads: Params) -> "TrainState":
+        """One optimiser update."""
+        updates, opt_state = tx.update(grads, self.opt_state, self.params)
+        return self.replace(
+            step=self.step + 1, params=optax.apply_updates(self.params, updates), opt_state=opt_state
+        )
+
+
+def abstract_params(config: ModelConfig) -> Params:
+    """Shapes of all parameters, boxed with their logical axes."""
+    return jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+
+
+def param_shardings(config: ModelConfig, mesh: Mesh, rules: Rules) -> Params:
+    """Where each parameter lives (unboxed tree)."""
+    return shardings(abstract_params(config), mesh, rules)
+
+
+def init_sharded(config: ModelConfig, mesh: Mesh, rules: Rules, key: jax.Array) -> Params:
+    """Fresh parameters, created where they live: no device or host ever holds the whole."""
+    where = param_shardings(config, mesh, rules)
+    return jax.jit(lambda k: nn.unbox(init_params(config, k)), out_shardings=where)(key)
+
+
+def train_state(params: Params, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """A new state around `params`; each optimiser moment lives where its parameter does."""
+    where = _moment_shardings(jax.eval_shape(tx.init, params), params, mesh)
+    opt_state = jax.jit(tx.init, out_shardings=where)(params)
+    step = jax.device_put(jnp.zeros((), jnp.int32), replicated(mesh))
+    return TrainState(step, params, opt_state)
+
+
+def _moment_shardings(abstract: Any, params: Params, mesh: Mesh) -> Any:
+    """Shardings of an optimiser state: subtrees shaped like the parameters take theirs, the rest is replicated."""
+    tree = jax.tree.structure(params)
+    where = jax.tree.map(lambda x: x.sharding, params)
+
+    def is_like_params(x):
+        return jax.tree.structure(x) == tree
+
+    def place(x):
+        return where if is_like_params(x) else replicated(mesh)
+
+    return jax.tree.map(place, abstract, is_leaf=is_like_params)
+
+
+def abstract_like(tree: Any) -> Any:
+    """ShapeDtypeStructs with shardings, for restoring a checkpoint into the same places."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)
