@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 from step_audio_r1.model.config import ModelConfig
 from step_audio_r1.model.decoder import Decoder, KVCache
 from step_audio_r1.model.encoder import Adaptor, Encoder
+from step_audio_r1.model.layers import Linear
 from step_audio_r1.model.ops.head import HeadOutput, chunked_head, logits
 
 
@@ -25,6 +26,8 @@ class AudioLM(nn.Module):
         self.encoder = Encoder(cfg.encoder, cfg.token_count, dtype)
         self.adaptor = Adaptor(cfg.adaptor_hidden, cfg.decoder.d_model, dtype)
         self.decoder = Decoder(cfg.decoder, dtype, cfg.remat)
+        # Only a critic has parameters for this.
+        self.value_head = Linear(1, ("embed", None), True, jnp.float32)
 
     def encode(self, mel_NFM: Float[Array, "N F M"], mel_lengths_N: Int[Array, "N"]) -> Float[Array, "N S E"]:
         """25 Hz features of N chunks."""
@@ -73,6 +76,14 @@ class AudioLM(nn.Module):
             self.config.decoder.real_vocab,
         )
         return HeadOutput(*(jnp.pad(x, ((0, 0), (1, 0))) for x in out))
+
+    def values(
+        self, tokens_BT, audio_slots_BT, features_BNSE, positions_BT, segment_ids_BT
+    ) -> Float[Array, "B T"]:
+        """A critic's float32 value of the state before each token: entry t has seen tokens[< t]; entry 0 is 0."""
+        h_BTD = self.hidden(tokens_BT, audio_slots_BT, features_BNSE, positions_BT, segment_ids_BT)
+        v_BT = self.value_head(h_BTD[:, :-1].astype(jnp.float32))[..., 0]
+        return jnp.pad(v_BT, ((0, 0), (1, 0)))
 
     def extend(
         self, tokens_BT, valid_BT, audio_slots_BT, features_BNSE, cache: KVCache

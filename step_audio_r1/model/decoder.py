@@ -66,6 +66,16 @@ class DecoderBlock(nn.Module):
         return (x_BTD, k_cache, v_cache, layer + 1), None
 
 
+class HeadKernel(nn.Module):
+    """The kernel of the vocabulary head; `ops.head` multiplies by it in pieces."""
+
+    shape: tuple[int, int]
+
+    @nn.compact
+    def __call__(self) -> Float[Array, "D V"]:
+        return self.param("kernel", nn.with_logical_partitioning(fan_in, ("embed", "vocab")), self.shape, jnp.float32)
+
+
 class Decoder(nn.Module):
     """Token table, layers, final norm and the (untied) vocabulary head."""
 
@@ -81,9 +91,8 @@ class Decoder(nn.Module):
             (cfg.vocab, cfg.d_model),
             jnp.float32,
         )
-        self.head = self.param(
-            "head", nn.with_logical_partitioning(fan_in, ("embed", "vocab")), (cfg.d_model, cfg.vocab), jnp.float32
-        )
+        # A module of its own, so that a critic can do without the vocabulary.
+        self.head = HeadKernel((cfg.d_model, cfg.vocab))
         block = nn.remat(DecoderBlock, prevent_cse=False) if self.remat == "full" else DecoderBlock
         self.layers = nn.scan(
             block,
@@ -101,7 +110,7 @@ class Decoder(nn.Module):
 
     def head_kernel(self) -> Float[Array, "D V"]:
         """The head's kernel in the compute dtype, for `ops.head`."""
-        return self.head.astype(self.dtype)
+        return self.head().astype(self.dtype)
 
     def forward(
         self,

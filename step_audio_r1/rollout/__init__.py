@@ -1,0 +1,7 @@
+"""Decoding: prompts in, samples with lengths, log-probabilities and finish reasons out."""
+
+from step_audio_r1.rollout.engine import LocalEngine
+from step_audio_r1.rollout.prompts import completion_text, make_prompt
+from step_audio_r1.rollout.types import Engine, Prompt, Rollout, SamplingConfig
+
+__all__ = ["Engine", "LocalEngine", "Prompt", "Rollout", "SamplingConfig", "completion_text", "make_prompt"]

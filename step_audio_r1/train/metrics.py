@@ -26,6 +26,9 @@ class Mean(struct.PyTreeNode):
         """A value that stands for itself."""
         return cls(value, 1.0)
 
+    def __add__(self, other: "Mean") -> "Mean":
+        return Mean(self.total + other.total, self.weight + other.weight)
+
     def value(self) -> float:
         """The mean as a Python float; 0 where nothing had weight."""
         return float(self.total) / float(self.weight) if float(self.weight) else 0.0

@@ -77,7 +77,7 @@ def test_prefill_and_decode_equal_the_full_forward(params):
     tokens, slots, features = _row(rng, 20)
     positions = np.arange(20)[None]
     full = run(params, tokens, slots, features, positions, np.ones((1, 20), int), method="hidden")
-    head = params["decoder"]["head"]
+    head = params["decoder"]["head"]["kernel"]
     expected = jnp.where(jnp.arange(50) < 47, full @ head, -1e30)
 
     extend = functools.partial(run, params, method="extend")

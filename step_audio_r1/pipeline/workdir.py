@@ -1,0 +1,120 @@
+"""A workdir is a run: what lies where, whose config it is, how far it got."""
+
+import os
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from step_audio_r1.errors import BadInput
+from step_audio_r1.files import read_json, write_json
+from step_audio_r1.pipeline.config import RunConfig, run_config, to_json
+
+_LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "tokenizers")
+
+
+class Workdir:
+    """Paths of a run.
+
+      config.json, provenance.json, stages.json     what it is, where it came from, how far it got
+      tokenizer.json, encoder.safetensors           what never changes in it
+      checkpoints/  metrics.jsonl  tensorboard/     training
+      data/world/SPLIT/  cache/                     generated clips; encoder features and compiled programs
+      chains/round_NN/  eval/  report.html          results
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    @property
+    def encoder(self) -> Path:
+        """The frozen encoder's weights in the public layout."""
+        return self.path / "encoder.safetensors"
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer file."""
+        return self.path / "tokenizer.json"
+
+    def chains(self, round: int) -> Path:
+        """Records of an MGRD round."""
+        return self.path / "chains" / f"round_{round:02d}"
+
+    def features(self, name: str) -> Path:
+        """Cached encoder features of a dataset."""
+        return self.path / "cache" / "features" / name
+
+    def config(self) -> RunConfig:
+        """The config the run was started with.
+
+        Raises:
+          BadInput: this is no workdir.
+        """
+        if not (self / "config.json").exists():
+            raise BadInput(f"{self.path}: not a workdir (no config.json); give the --workdir of a `train` run")
+        return run_config(read_json(self / "config.json"))
+
+    def claim(self, config: RunConfig) -> None:
+        """Makes the directory this config's, or checks that it already is.
+
+        Raises:
+          BadInput: the directory belongs to another config; the first field that differs is named.
+        """
+        new = to_json(config)
+        if (self / "config.json").exists():
+            difference = _difference(read_json(self / "config.json"), new, "config")
+            if difference:
+                raise BadInput(
+                    f"{self.path}: was started with another config ({difference}); use another --workdir, or the same config"
+                )
+            return
+        if self.path.exists() and any(self.path.iterdir()):
+            raise BadInput(f"{self.path}: not empty and not a workdir (no config.json); use a new directory")
+        if jax.process_index() == 0:
+            write_json(self / "config.json", new)
+            write_json(self / "provenance.json", _provenance(config))
+
+    def stages(self) -> dict[str, Any]:
+        """What `stages.json` says: {name: {"seconds", "done", "steps"}}."""
+        path = self / "stages.json"
+        return read_json(path) if path.exists() else {}
+
+    def stage_done(self, name: str, seconds: float, steps: int) -> None:
+        """Records that a stage has ended; `seconds` is the time this process spent in it."""
+        if jax.process_index() == 0:
+            write_json(self / "stages.json", {**self.stages(), name: {"seconds": seconds, "done": True, "steps": steps}})
+
+
+def _difference(old: Any, new: Any, path: str) -> str | None:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys([*old, *new]):
+            found = _difference(old.get(key), new.get(key), f"{path}.{key}")
+            if found:
+                return found
+        return None
+    return None if old == new else f"{path}: there {old!r}, here {new!r}"
+
+
+def _provenance(config: RunConfig) -> dict[str, Any]:
+    root = Path(__file__).parent
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
+    encoder = config.encoder
+    if encoder == "shipped":
+        encoder = (
+            "shipped with the package (step_audio_r1/assets/miniature_encoder.safetensors), made by "
+            "`step-audio-r1 train --config=configs/miniature_encoder.py --workdir=runs/miniature_encoder`"
+        )
+    return {
+        "git": git.stdout.strip() or None,
+        "versions": {name: metadata.version(name) for name in _LIBRARIES},
+        "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "encoder": encoder or "trained in this run",
+    }

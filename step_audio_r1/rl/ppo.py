@@ -1,0 +1,239 @@
+"""One PPO iteration on a rollout: score with the trainer, advantages, actor and critic updates. No KL anywhere."""
+
+import dataclasses
+import functools
+import operator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jax.sharding import Mesh
+
+from step_audio_r1.errors import BadInput
+from step_audio_r1.model import AudioLM
+from step_audio_r1.parallel import batch_sharding, replicated
+from step_audio_r1.rl.advantages import gae, normalise, terminal_rewards
+from step_audio_r1.rl.losses import policy_terms, value_terms
+from step_audio_r1.rollout import Prompt, Rollout
+from step_audio_r1.train.metrics import Mean
+from step_audio_r1.train.optimiser import OptimiserConfig, optimiser
+from step_audio_r1.train.state import TrainState, train_state
+
+LENGTH_BUCKET = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class PPOConfig:
+    """Section 9 of the recipe; defaults are the paper's where it says, else Open-Reasoner-Zero's."""
+
+    clip: float = 0.2
+    value_clip: float = 0.2
+    gamma: float = 1.0
+    lam: float = 1.0
+    policy_minibatches: int = 1  # updates of the actor a rollout; 1 = strictly on-policy
+    critic_minibatches: int = 4
+    critic_warmup: int = 0  # iterations in which only the critic learns
+    actor: OptimiserConfig = OptimiserConfig(1e-6, final_fraction=1.0)
+    critic: OptimiserConfig = OptimiserConfig(2.5e-6, final_fraction=1.0)
+
+
+class PPOState(struct.PyTreeNode):
+    """Actor and critic; the critic has its own copy of adaptor and decoder, and a value head for the vocabulary's."""
+
+    actor: TrainState
+    critic: TrainState
+
+
+class RolloutBatch(NamedTuple):
+    """A rollout as training rows: prompt then response, right-padded; see `Batch` for the first five.
+
+    Attributes:
+      mask: float32[R, T], 1 on sampled tokens; made from lengths, never from ids.
+      sampler_logp: float32[R, T], log-probabilities that the sampler reported (diagnosis only).
+      rewards: float32[R]. A row whose verifier failed has an empty mask.
+    """
+
+    tokens: Any
+    positions: Any
+    segment_ids: Any
+    audio_slots: Any
+    features: Any
+    mask: Any
+    sampler_logp: Any
+    rewards: Any
+
+
+class Scored(NamedTuple):
+    """What an update needs beside the rows, all float32[R, T]."""
+
+    old_logp: Any
+    old_values: Any
+    advantages: Any
+    targets: Any
+
+
+def rollout_batch(
+    prompts: list[Prompt], rollout: Rollout, rewards: np.ndarray, usable: np.ndarray, max_tokens: int
+) -> RolloutBatch:
+    """Lays a rollout out as rows of one padded length (at most `max_tokens`, in buckets).
+
+    Args:
+      prompts: the P prompts.
+      rollout: R = P * G samples.
+      rewards: f32[R].
+      usable: bool[R], False where the verifier failed: such rows train nothing.
+      max_tokens: longest row; the same for every iteration, so that one program is compiled.
+    """
+    rewards = np.asarray(rewards)
+    if rewards.dtype != np.float32:
+        raise TypeError(f"rewards must be float32, not {rewards.dtype}: an integer array would lose 0.2")
+    R = len(rollout.lengths)
+    T = -(-max_tokens // LENGTH_BUCKET) * LENGTH_BUCKET
+    N = max(len(p.features) for p in prompts)
+    S, E = prompts[0].features.shape[1:]
+    rows = {
+        "tokens": np.zeros((R, T), np.int32),
+        "segment_ids": np.zeros((R, T), np.int32),
+        "audio_slots": np.full((R, T), -1, np.int32),
+        "features": np.zeros((R, N, S, E), np.float16),
+        "mask": np.zeros((R, T), np.float32),
+        "sampler_logp": np.zeros((R, T), np.float32),
+    }
+    for r in range(R):
+        prompt, length = prompts[r // rollout.samples], int(rollout.lengths[r])
+        start, end = len(prompt.tokens), len(prompt.tokens) + length
+        if end > T:
+            raise BadInput(f"a prompt of {start} tokens and {length} new ones exceed {T}; raise rl max_tokens")
+        rows["tokens"][r, :start] = prompt.tokens
+        rows["tokens"][r, start:end] = rollout.tokens[r, :length]
+        rows["segment_ids"][r, :end] = 1
+        rows["audio_slots"][r, :start] = prompt.audio_slots
+        rows["features"][r, : len(prompt.features)] = prompt.features
+        rows["mask"][r, start:end] = float(usable[r])
+        rows["sampler_logp"][r, start:end] = rollout.logprobs[r, :length]
+    positions = np.broadcast_to(np.arange(T, dtype=np.int32), (R, T)).copy()
+    return RolloutBatch(positions=positions, rewards=np.where(usable, rewards, 0).astype(np.float32), **rows)
+
+
+def critic_params(actor_params: Any, key: jax.Array) -> Any:
+    """A critic from an actor: the same adaptor and trunk (copied), no vocabulary head, a small fresh value head."""
+    decoder = {k: v for k, v in actor_params["decoder"].items() if k != "head"}
+    trunk = jax.tree.map(jnp.copy, {"adaptor": actor_params["adaptor"], "decoder": decoder})
+    width = decoder["embedding"].shape[1]
+    home = replicated(decoder["embedding"].sharding.mesh)
+    kernel = 0.01 * jax.random.normal(key, (width, 1), jnp.float32) * width**-0.5
+    head = {"kernel": jax.device_put(kernel, home), "bias": jax.device_put(jnp.zeros((1,)), home)}
+    return {**trunk, "value_head": head}
+
+
+class PPO:
+    """Compiled pieces of an iteration for one model, mesh and config."""
+
+    def __init__(self, model: AudioLM, mesh: Mesh, config: PPOConfig, iterations: int):
+        self._model, self._mesh, self._config = model, mesh, config
+        self._actor_tx = optimiser(config.actor, iterations * config.policy_minibatches)
+        self._critic_tx = optimiser(config.critic, iterations * config.critic_minibatches)
+        self._score = jax.jit(self._score_rows, out_shardings=replicated(mesh))
+        self._actor_step = jax.jit(self._update_actor, donate_argnums=0)
+        self._critic_step = jax.jit(self._update_critic, donate_argnums=0)
+
+    def init(self, actor_params: Any, key: jax.Array) -> PPOState:
+        """Fresh optimisers around an actor, and a critic grown from it."""
+        return PPOState(
+            train_state(actor_params, self._actor_tx, self._mesh),
+            train_state(critic_params(actor_params, key), self._critic_tx, self._mesh),
+        )
+
+    def iterate(self, state: PPOState, rows: RolloutBatch, iteration: int, seed: int) -> tuple[PPOState, dict[str, Mean]]:
+        """Scores, then updates critic and actor in minibatches drawn by (seed, iteration)."""
+        cfg = self._config
+        rows = self._place(rows)
+        scored, metrics = self._score(state.actor.params, state.critic.params, rows)
+        rng = np.random.default_rng([seed, iteration])
+        actor, critic = state.actor, state.critic
+        critic_metrics: list[dict[str, Mean]] = []
+        for piece in self._minibatches(rows, scored, cfg.critic_minibatches, rng):
+            critic, m = self._critic_step(critic, *piece)
+            critic_metrics.append(m)
+        actor_metrics: list[dict[str, Mean]] = []
+        if iteration >= cfg.critic_warmup:
+            for piece in self._minibatches(rows, scored, cfg.policy_minibatches, rng):
+                actor, m = self._actor_step(actor, *piece)
+                actor_metrics.append(m)
+        for parts in (critic_metrics, actor_metrics):
+            if parts:
+                metrics |= {name: functools.reduce(operator.add, (p[name] for p in parts)) for name in parts[0]}
+        return PPOState(actor, critic), metrics
+
+    def _place(self, rows: RolloutBatch) -> RolloutBatch:
+        sharding = batch_sharding(self._mesh)
+        return RolloutBatch(*(jax.make_array_from_callback(x.shape, sharding, lambda i, x=x: x[i]) for x in rows))
+
+    def _minibatches(self, rows: RolloutBatch, scored: Scored, count: int, rng: np.random.Generator):
+        R = rows.mask.shape[0]
+        if R % count:
+            raise BadInput(f"rl: {R} samples do not divide into {count} minibatches; change one of them")
+        if count == 1:
+            yield rows, scored
+            return
+        for part in np.split(rng.permutation(R), count):
+            yield jax.tree.map(lambda x, part=part: x[part], (rows, scored))
+
+    def _inputs(self, rows: RolloutBatch):
+        return rows.tokens, rows.audio_slots, rows.features, rows.positions, rows.segment_ids
+
+    def _score_rows(self, actor_params, critic_params, rows: RolloutBatch) -> tuple[Scored, dict[str, Mean]]:
+        cfg, mask = self._config, rows.mask
+        out = self._model.apply({"params": actor_params}, *self._inputs(rows), method="score")
+        values = self._model.apply({"params": critic_params}, *self._inputs(rows), method="values") * mask
+        rewards = terminal_rewards(rows.rewards, mask)
+        advantages, targets = gae(rewards, values, mask, cfg.gamma, cfg.lam)
+        # In the critic's terms: how much of the returns' variance its values explain.
+        count = jnp.maximum(mask.sum(), 1.0)
+        mean = (targets * mask).sum() / count
+        spread = (jnp.square(targets - mean) * mask).sum()
+        missed = (jnp.square(targets - values) * mask).sum()
+        difference = jnp.abs(out.logp - rows.sampler_logp) * mask
+        metrics = {
+            "ppo/entropy": Mean.of(out.entropy, mask),
+            "ppo/value": Mean.of(values, mask),
+            "ppo/advantage": Mean.of(advantages, mask),
+            "ppo/explained_variance": Mean.scalar(1 - missed / jnp.maximum(spread, 1e-8)),
+            "ppo/sampler_logp_difference": Mean.of(difference, mask),
+            "ppo/sampler_logp_difference_max": Mean.scalar(difference.max()),
+        }
+        return Scored(out.logp * mask, values, normalise(advantages, mask), targets), metrics
+
+    def _update_actor(self, actor: TrainState, rows: RolloutBatch, scored: Scored):
+        cfg, mask = self._config, rows.mask
+
+        def loss(params):
+            out = self._model.apply({"params": params}, *self._inputs(rows), method="score")
+            # With one update the old policy is this one: the ratio is exactly 1 and its gradient the policy gradient's.
+            old = jax.lax.stop_gradient(out.logp) if cfg.policy_minibatches == 1 else scored.old_logp
+            terms = policy_terms(out.logp, old, scored.advantages, mask, cfg.clip)
+            metrics = {
+                "ppo/loss": Mean.of(terms.loss, mask),
+                "ppo/ratio": Mean.of(terms.ratio, mask),
+                "ppo/clip_fraction": Mean.of(terms.clipped, mask),
+            }
+            return terms.loss.sum() / jnp.maximum(mask.sum(), 1.0), metrics
+
+        (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(actor.params)
+        metrics["ppo/grad_norm"] = Mean.scalar(optax.global_norm(grads))
+        return actor.apply(self._actor_tx, grads), metrics
+
+    def _update_critic(self, critic: TrainState, rows: RolloutBatch, scored: Scored):
+        mask = rows.mask
+
+        def loss(params):
+            values = self._model.apply({"params": params}, *self._inputs(rows), method="values")
+            terms = value_terms(values, scored.old_values, scored.targets, mask, self._config.value_clip)
+            return terms.sum() / jnp.maximum(mask.sum(), 1.0), {"critic/loss": Mean.of(terms, mask)}
+
+        (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(critic.params)
+        metrics["critic/grad_norm"] = Mean.scalar(optax.global_norm(grads))
+        return critic.apply(self._critic_tx, grads), metrics
