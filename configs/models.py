@@ -1,7 +1,7 @@
-"""Sizes of the known models. A run's config takes one of these whole: `config.model = models.miniature(vocab=512)`.
+"""Sizes of the known models. A run's config takes one whole: `config.model = models.miniature(vocab=512)`.
 
-Published sizes come from the public `config.json` files (33B: Step-Audio-R1.1's original config; 8B: a published
-fine-tune of Step-Audio-2-mini). Fields are those of `step_audio_r1.model.ModelConfig`.
+Published sizes come from the public `config.json` files (33B: Step-Audio-R1.1's original config; 8B: a
+published fine-tune of Step-Audio-2-mini). Fields are those of `step_audio_r1.model.ModelConfig`.
 """
 
 from ml_collections import ConfigDict

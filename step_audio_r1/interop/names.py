@@ -1,8 +1,8 @@
 """Our parameter paths and the public Step-Audio tensor names: one table, both ways.
 
-Public names and shapes are those of the Step-Audio-2-mini / Step-Audio-R1 module tree in PyTorch. Ours are paths of
-the Flax tree, where the layers of a scan are stacked on axis 0. A kernel's axes are the public ones reversed:
-Linear [out, in] -> [in, out], Conv1d [out, in, width] -> [width, in, out]; all other tensors are as they are.
+Public names and shapes are those of the Step-Audio-2-mini / Step-Audio-R1 module tree in PyTorch. Ours are
+paths of the Flax tree, where the layers of a scan are stacked on axis 0. A kernel's axes are the public ones
+reversed: Linear [out, in] -> [in, out], Conv1d [out, in, width] -> [width, in, out]; the rest is as it is.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from step_audio_r1.model import ModelConfig, init_params
 
 PARTS = ("encoder", "adaptor", "decoder")
 
-# Ours -> public. "{i}" is the layer: one of our stacked parameters holds what the public files keep a layer at a time.
+# Ours -> public. "{i}" is the layer: one of our stacked parameters holds that public tensor of every layer.
 TABLE = {
     "encoder/conv1/kernel": "encoder.conv1.weight",
     "encoder/conv1/bias": "encoder.conv1.bias",

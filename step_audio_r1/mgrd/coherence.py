@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from step_audio_r1.data.world import truth as world
-from step_audio_r1.data.world.questions import NUMBERS
+from step_audio_r1.data.world.questions import NUMBERS, true_answer
 from step_audio_r1.mgrd.claims import check_claims
 from step_audio_r1.mgrd.lexicon import words
 from step_audio_r1.text import extract_choice, extract_number, is_number, normal_text, plain_answer
@@ -65,51 +65,66 @@ def contradiction(think: str, domain: str) -> str:
     checked against that. So a wrong count of sounds that were never there is as wrong as any.
     """
     believed = believed_truth(think, domain)
-    if believed is None:
-        return ""
+    voiceless = domain == "speech" and believed["emotion"] is None
+    tuneless = domain == "music" and len(believed["notes"]) < 2
+    if voiceless or tuneless:
+        return ""  # too little was said for anything to be derived from it
     wrong = (c for c in check_claims(think, believed) if c.status == "contradicted" and c.kind in _DERIVED)
     return "; ".join(claim.text for claim in wrong)
 
 
 def differs_from_count(think: str, claims: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the chain keeps a running count and concludes another number than the last one counted."""
-    *before, so, conclusion = ["", "", *think.split()]
+    *_, so, conclusion = ["", "", *think.split()]
     counted = [c["value"] for c in claims if c["kind"] == "reasoning" and c["value"] in NUMBERS]
-    return bool(before and counted and so == "so" and conclusion in NUMBERS and conclusion != counted[-1])
+    return bool(counted) and so == "so" and conclusion in NUMBERS and conclusion != counted[-1]
 
 
-def believed_truth(think: str, domain: str) -> dict[str, Any] | None:
-    """Labels of a clip for which the chain's percepts hold; None if it says too little to derive anything."""
+def implied_answer(think: str, question: str, family: str, domain: str) -> str | None:
+    """The answer that a clip with just the chain's percepts would have; None if they are too few.
+
+    A chain of true percepts that ends in a lucky guess is told by this from one that has heard enough.
+    """
+    believed = believed_truth(think, domain)
+    unheard = any(event["loudness"] is None for event in believed.get("events", ()))
+    if family in ("nloud", "nearer", "cause") and unheard:
+        return None
+    if family == "fitting" and None in (believed["emotion"], believed["word_emotion"]):
+        return None
+    try:
+        return true_answer(family, believed, question)
+    except (IndexError, ValueError, StopIteration):  # what the question is about was never named
+        return None
+
+
+def believed_truth(think: str, domain: str) -> dict[str, Any]:
+    """Labels of a clip for which the chain's percepts hold; what it does not say is None or missing."""
     segments = [segment.split() for segment in re.split(r"(?<!\S)[;.](?!\S)", _before_conclusion(think))]
     said = [word for segment in segments for word in segment]
     if domain == "speech":
         return _believed_voice(said)
     if domain == "environment":
         events = [event for segment in segments for event in _believed_events(segment)]
-        return {"domain": domain, "events": events} if events else None
+        return {"domain": domain, "events": events}
     notes = [word for word in said if word in world.LEVELS]
-    if domain == "music" and len(notes) >= 2:
-        return {"domain": domain, "timbre": _first(said, world.TIMBRES), "notes": notes}
-    return None
+    return {"domain": domain, "timbre": _first(said, world.TIMBRES), "notes": notes}
 
 
 def _before_conclusion(think: str) -> str:
     return re.sub(r"\bso\s+\S+\s*\Z", "", think)
 
 
-def _believed_voice(said: Sequence[str]) -> dict[str, Any] | None:
+def _believed_voice(said: Sequence[str]) -> dict[str, Any]:
     pitch, rate = _first(said, world.PITCHES), _first(said, world.RATES)
-    if pitch is None or rate is None:
-        return None
     verb = _first(said, tuple(world.VERB_EMOTION))
     return {
         "domain": "speech",
-        "words": [],
+        "words": said,
         "word_emotion": world.VERB_EMOTION.get(verb or ""),
         "pitch": pitch,
         "rate": rate,
         "loudness": _first(said, world.LOUDNESSES),
-        "emotion": world.VOICE_EMOTION[pitch, rate],
+        "emotion": world.VOICE_EMOTION.get((pitch, rate)),
     }
 
 

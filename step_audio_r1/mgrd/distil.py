@@ -23,7 +23,7 @@ from step_audio_r1.data.records import Example
 from step_audio_r1.errors import BadInput
 from step_audio_r1.files import read_json, read_jsonl, write_json, write_text
 from step_audio_r1.mgrd.chain import Chain, FilterVerdict, make_chain
-from step_audio_r1.mgrd.filters import FILTERS, FilterLimits, run_filters
+from step_audio_r1.mgrd.filters import DEFAULT_FILTERS, FILTERS, FilterLimits, run_filters
 from step_audio_r1.mgrd.results import summary_of, write_dataset, write_pass_rates, write_sample
 from step_audio_r1.mgrd.selection import select_questions
 from step_audio_r1.progress import Progress
@@ -59,7 +59,7 @@ class MGRDConfig:
     questions: int = 480
     samples: int = 8
     sampling: SamplingConfig = dataclasses.field(default_factory=lambda: SamplingConfig(min_think_tokens=1))
-    filters: tuple[str, ...] = tuple(FILTERS)
+    filters: tuple[str, ...] = DEFAULT_FILTERS
     min_claim_precision: float = 1.0
     min_acoustic_share: float = 0.0
     max_words: int = 2048
@@ -201,8 +201,8 @@ def choose(chains: Sequence[Chain], config: MGRDConfig) -> list[Chain]:
     """Drops copies and what is over the cap, among the chains of each question that all filters kept.
 
     Of identical reasoning with an identical response the first sample stays. Of more than `keep_per_question`
-    the shortest stay, the earlier sample first among equals: with the percepts checked, length is where
-    padding hides, and the cost of a chain at inference.
+    those stay that state most true claims, the shorter first among equals, then the earlier sample. Length
+    alone would prefer lucky guesses to worked answers, so without labels the samples' order decides.
     """
     passed: dict[str, list[Chain]] = {}
     seen = set()
@@ -214,11 +214,15 @@ def choose(chains: Sequence[Chain], config: MGRDConfig) -> list[Chain]:
     distinct = {(c.example_id, c.sample) for group in passed.values() for c in group}
     best = set()
     for group in passed.values():
-        order = sorted(group, key=lambda c: (len(c.think.split()), len(c.think), c.sample))
-        best |= {(c.example_id, c.sample) for c in order[: config.keep_per_question]}
+        best |= {(c.example_id, c.sample) for c in sorted(group, key=_rank)[: config.keep_per_question]}
     return [
         _chosen(c, (c.example_id, c.sample) in distinct, (c.example_id, c.sample) in best) for c in chains
     ]
+
+
+def _rank(chain: Chain) -> tuple[int, int, int]:
+    supported = sum(claim["status"] == "supported" for claim in chain.claims)
+    return -supported, len(chain.think) if supported else 0, chain.sample
 
 
 def _chosen(chain: Chain, distinct: bool, best: bool) -> Chain:

@@ -8,9 +8,11 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from step_audio_r1.data.records import Example
+from step_audio_r1.data.world.questions import FAMILIES
 from step_audio_r1.mgrd.chain import Chain, FilterVerdict, verify_output
-from step_audio_r1.mgrd.coherence import conclusion_of, contradiction, differs_from_count
+from step_audio_r1.mgrd.coherence import conclusion_of, contradiction, differs_from_count, implied_answer
 from step_audio_r1.mgrd.lexicon import read_wording, self_cognition, words
+from step_audio_r1.rewards import verify
 from step_audio_r1.text import parse
 from step_audio_r1.text.tokenizer import SPECIAL_TOKENS
 
@@ -75,7 +77,7 @@ def _defect(chain: Chain, count: int, limits: FilterLimits) -> str | None:
 
 
 def loops(text: str) -> bool:
-    """Whether a unit of words stands 8 times in a row (4 times from 8 words on), or 8-grams mostly recur.
+    """Whether a unit of words stands 8 times in a row (4 times from 8 words on), or 4-grams mostly recur.
 
     The bounds are above what a telegraphic chain repeats with reason: six equal notes give five equal parts.
     """
@@ -86,7 +88,7 @@ def loops(text: str) -> bool:
             run = run + 1 if said[i] == said[i - unit] else 0
             if run >= unit * ((8 if unit < 8 else 4) - 1):
                 return True
-    grams = [tuple(said[i : i + 8]) for i in range(len(said) - 7)]
+    grams = [tuple(said[i : i + 4]) for i in range(len(said) - 3)]
     return len(grams) >= 64 and 2 * len(set(grams)) < len(grams)
 
 
@@ -146,13 +148,37 @@ def coherence(chain: Chain, example: Example, limits: FilterLimits) -> FilterVer
     The truth of the clip plays no part: a chain may be coherent about things it misheard.
     """
     kept, reason = conclusion_of(chain.think, chain.response, chain.choices)
-    if kept and example.truth:
-        # Only the audio world's own language can be read closely enough for this.
+    if kept and _in_world(example):
         if detail := contradiction(chain.think, example.domain):
             return FilterVerdict("coherence", False, "contradicts itself", detail=detail)
         if differs_from_count(chain.think, chain.claims):
             return FilterVerdict("coherence", False, "conclusion differs from count")
     return FilterVerdict("coherence", kept, reason)
+
+
+def follows(chain: Chain, example: Example, limits: FilterLimits) -> FilterVerdict:
+    """Keeps chains whose percepts alone imply the response, so that no lucky guess after true percepts stays.
+
+    Only questions of the audio world can be worked out this way. The clip's truth plays no part here either.
+    """
+    if not _in_world(example):
+        return FilterVerdict("follows", True, "not checkable")
+    implied = implied_answer(chain.think, chain.question, example.family, example.domain)
+    if implied is None:
+        return FilterVerdict("follows", False, "too little heard")
+    agrees = verify(chain.response or None, implied, example.choices).score == 1.0
+    return FilterVerdict(
+        "follows", agrees, "ok" if agrees else "does not follow", detail=f"implies {implied}"
+    )
+
+
+def _in_world(example: Example) -> bool:
+    """Whether the chain is about a clip of the audio world, whose language can be read closely."""
+    return (
+        bool(example.truth)
+        and example.family in FAMILIES
+        and example.domain == FAMILIES[example.family].domain
+    )
 
 
 def correctness(chain: Chain, example: Example, limits: FilterLimits) -> FilterVerdict:
@@ -167,11 +193,14 @@ def correctness(chain: Chain, example: Example, limits: FilterLimits) -> FilterV
     return FilterVerdict("correctness", right, reason, verdict.score, detail=verdict.reason)
 
 
+# All but the strictest; each run decides on that one.
+DEFAULT_FILTERS = ("form", "self_cognition", "lexical", "claims", "coherence", "correctness")
 FILTERS: dict[str, Filter] = {
     "form": form,
     "self_cognition": not_text_model,
     "lexical": lexical,
     "claims": claims,
     "coherence": coherence,
+    "follows": follows,
     "correctness": correctness,
 }

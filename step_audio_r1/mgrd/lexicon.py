@@ -1,7 +1,8 @@
 """Words by which a chain gives away where it looked: at the sound, at a text in its place, or at itself.
 
 The vocabulary stands in lexicon.json, in English (whole words, any case) and Chinese (substrings, since words
-have no edges there). It serves sentences and the miniature's telegraphic chains alike.
+have no edges there). It serves sentences and the miniature's telegraphic chains; words that are acoustic in
+the latter alone ("top", "same") count only there.
 """
 
 import functools
@@ -15,6 +16,8 @@ from importlib import resources
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+(?:['’][^\W\u3400-\u9fff]+)*")
 # What somebody in the clip is quoted with says nothing about the writer of the chain.
 _QUOTED = re.compile(r"\"[^\"\n]{0,300}\"|“[^”\n]{0,300}”|「[^」\n]{0,300}」|『[^』\n]{0,300}』")
+# No capital, comma or full stop: the way the audio world's chains are written.
+_TELEGRAPHIC = re.compile(r"[a-z;\s]*")
 # Speaks of listening but names nothing that was heard.
 HEARING = "hearing"
 
@@ -46,7 +49,7 @@ def words(text: str) -> list[str]:
 
 def read_wording(text: str) -> Wording:
     """Finds acoustic terms and surrogate markers."""
-    terms = _patterns()["acoustic"]
+    terms = _patterns()["telegraphic" if _TELEGRAPHIC.fullmatch(text) else "acoustic"]
     found = {group: [m.group() for m in pattern.finditer(text)] for group, pattern in terms.items()}
     heard = sum(len(words(term)) for hits in found.values() for term in hits)
     return Wording(
@@ -64,8 +67,13 @@ def self_cognition(text: str) -> tuple[str, ...]:
 @functools.cache
 def _patterns() -> dict:
     table = json.loads(resources.files(__package__).joinpath("lexicon.json").read_text(encoding="utf-8"))
+    acoustic, short = table["acoustic"], table["telegraphic"]
     return {
-        "acoustic": {group: _pattern(terms["en"], terms["zh"]) for group, terms in table["acoustic"].items()},
+        "acoustic": {group: _pattern(terms["en"], terms["zh"]) for group, terms in acoustic.items()},
+        "telegraphic": {
+            group: _pattern(terms["en"] + short.get(group, []), terms["zh"])
+            for group, terms in acoustic.items()
+        },
         "surrogate": _pattern(table["surrogate"]["en"], table["surrogate"]["zh"]),
         "self_cognition": _pattern(table["self_cognition"]["en"], table["self_cognition"]["zh"]),
     }

@@ -39,6 +39,7 @@ def select_questions(
     answered from a caption. Within each part every family gets an equal share. A part or family that runs out
     leaves its places to the others.
     """
+    examples = list(examples)  # a source decodes its records anew on every pass
     perceptual = _rounds([e for e in examples if e.perceptual is not False], seed)
     content = _rounds([e for e in examples if e.perceptual is False], seed)
     wanted = round(count * perceptual_share)

@@ -91,6 +91,13 @@ class Workdir:
         if jax.process_index() == 0:
             write_json(self / "stages.json", {**self.stages(), name: {"seconds": seconds, "done": True, "steps": steps}})
 
+    def finished(self, config: RunConfig) -> bool:
+        """Whether every stage has ended and all that was to be measured is summarised."""
+        stages = self.stages()
+        measured = not any(config.stages[name].evaluate for name in config.order)
+        summary = (self / "eval" / "summary.json").exists()
+        return all(stages.get(name, {}).get("done") for name in config.order) and (measured or summary)
+
 
 def _difference(old: Any, new: Any, path: str) -> str | None:
     if isinstance(old, dict) and isinstance(new, dict):

@@ -7,11 +7,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-HEIGHT = 250
-_TOP, _RIGHT, _FONT = 12, 14, 12
-# Rough width of a character of the font, for margins.
+HEIGHT = 240
+_TOP, _RIGHT = 12, 14
+# Rough width of a character of the 12 px font, for margins.
 _CHAR = 6.6
 _SHAPES = ("circle", "square", "diamond", "triangle")
 
@@ -59,7 +59,7 @@ class Axes:
     as_percent: bool = False
 
 
-def line_chart(title: str, series: Sequence[Series], axes: Axes, width: int = 400) -> Markup:
+def line_chart(title: str, series: Sequence[Series], axes: Axes, width: int = 350) -> Markup:
     """The chart as an <svg> element; without any point it says so in words."""
     if not any(line.points for line in series):
         return Markup('<p class="empty">{}: nothing to show yet.</p>').format(title)
@@ -68,8 +68,11 @@ def line_chart(title: str, series: Sequence[Series], axes: Axes, width: int = 40
         [*_y_axis(frame), *_x_axis(frame), *(_line(frame, line) for line in sorted(series, key=_depth))]
     )
     return Markup(
-        '<svg class="chart" role="img" viewBox="0 0 {w} {h}" aria-label="{label}" style="max-width:{most}px">{drawn}</svg>'
-    ).format(w=width, h=frame.height, label=_spoken(title, series, axes), most=round(width * 1.25), drawn=drawn)
+        '<svg class="chart" role="img" viewBox="0 0 {w} {h}" aria-label="{label}" style="max-width:{most}px">'
+        "{drawn}</svg>"
+    ).format(
+        w=width, h=frame.height, label=_spoken(title, series, axes), most=round(width * 1.25), drawn=drawn
+    )
 
 
 def swatch(style: int, dashed: bool = False, markers: bool = True) -> Markup:
@@ -95,7 +98,7 @@ class _Frame:
         if self.tilted:
             # A tilted name ends under its tick, so the first one may reach beyond the left edge.
             self.left = max(self.left, round(longest * 0.8 - slot / 2))
-        self.bottom = 44 + (round(longest * 0.62) if self.tilted else 0)
+        self.bottom = 44 + (round(longest * 0.62) - 8 if self.tilted else 0)
         self.height = HEIGHT + (self.bottom - 44)
 
     def _y_scale(self, series: Sequence[Series]) -> tuple[float, float, list[float]]:
@@ -230,4 +233,4 @@ def _spoken(title: str, series: Sequence[Series], axes: Axes) -> str:
             first, last = line.points[0][1], line.points[-1][1]
             ends = [f"{100 * y:.1f} %" if axes.as_percent else f"{y:.4g}" for y in (first, last)]
             parts.append(f"{line.label} from {ends[0]} to {ends[1]}")
-    return str(escape(f"{title}: {'; '.join(parts)}.")) if not parts else f"{title}: {'; '.join(parts)}."
+    return f"{title}: {'; '.join(parts)}."

@@ -6,15 +6,8 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from step_audio_r1.report.charts import Axes, Series, line_chart, swatch
-from step_audio_r1.report.tables import Table, headline_rows, percent, with_interval
-from step_audio_r1.report.workdir import (
-    Row,
-    Run,
-    interval_of,
-    number_or_none,
-    select,
-    stage_label,
-)
+from step_audio_r1.report.tables import Table, headline_rows, with_interval
+from step_audio_r1.report.workdir import Row, Run, interval_of, number_or_none, select, stage_label
 
 ARM_STYLE = {"thinking": 1, "direct": 2}
 GROUPS = {"perceptual": "Perceptual questions", "content": "Content questions", "all": "All questions"}
@@ -86,14 +79,19 @@ def budget_figure(run: Run) -> Figure | None:
         for row in rows:
             mean = number_or_none(row.get("mean_think_tokens"))
             tokens = "–" if mean is None else f"{mean:.1f}"
-            cells.append([stage_label(key), _budget_name(row), with_interval(row), tokens, str(row.get("n", "–"))])
+            cells.append(
+                [stage_label(key), _budget_name(row), with_interval(row), tokens, str(row.get("n", "–"))]
+            )
     if not panels:
         return None
-    legend = [(swatch(1), "thinking, cut off at the budget"), (swatch(2, True, False), "direct, at that stage")]
+    legend = [
+        (swatch(1), "thinking, cut off at the budget"),
+        (swatch(2, True, False), "direct, at that stage"),
+    ]
     table = Table("Accuracy by budget", ["stage", "budget", "accuracy, %", "mean tokens", "n"], cells, 2)
     caption = (
-        f"{GROUPS[kind]}. The budget is the most tokens that the model may think; ∞ is no limit. A model that never "
-        "saw thinking cut short may lose at small budgets for that reason alone."
+        f"{GROUPS[kind]}. The budget is the most tokens that the model may think; ∞ is no limit. A model "
+        "that never saw thinking cut short may lose at small budgets for that reason alone."
     )
     return Figure("budget", "Accuracy by thinking budget", panels, legend, caption, [table])
 
@@ -168,7 +166,9 @@ def _length_panel(rows: list[Row]) -> tuple[str, Markup] | None:
         Series("raw", raw, 3, markers=False, faint=True),
         Series("tokens", _smoothed(raw), 3, markers=False),
     ]
-    return "Length of thinking", line_chart("Thinking length", series, Axes("step of the run", "tokens a rollout"))
+    return "Length of thinking", line_chart(
+        "Thinking length", series, Axes("step of the run", "tokens a rollout")
+    )
 
 
 _REWARDS = {"correct": (1, False), "format": (2, True)}
@@ -210,6 +210,3 @@ def _budget_rank(row: Row) -> float:
 def _budget_name(row: Row) -> str:
     budget = number_or_none(row.get("budget"))
     return "∞" if budget is None else f"{budget:g}"
-
-
-__all__ = ["Figure", "arms_figure", "budget_figure", "percent", "training_figures"]

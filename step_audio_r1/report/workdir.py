@@ -1,4 +1,4 @@
-"""Reads what a workdir holds so far. Only config.json must be there; whatever is absent or damaged is left out."""
+"""Reads what a workdir holds so far. Only config.json must be there; what is absent or damaged is skipped."""
 
 import json
 import math
@@ -14,8 +14,6 @@ from step_audio_r1.files import read_json
 Row = dict[str, Any]
 # A stage as results name it: its name and the round of MGRD it belongs to, None where there is none.
 StageKey = tuple[str, int | None]
-
-_UNKNOWN_PLACE = 10_000
 
 
 @dataclass
@@ -46,17 +44,18 @@ class Run:
 
     @property
     def order(self) -> list[str]:
-        """Names of the stages as the config orders them; the order of results where the config has none."""
+        """Names of the stages as the config orders them, then those that only stages.json or metrics know."""
         order = self.config.get("order")
         names = order if isinstance(order, list) else list(_mapping(self.config.get("stages")))
-        seen = [*names, *self.stages, *(row["stage"] for row in (*self.metrics, *self.summary))]
+        seen = [*names, *self.stages, *(row["stage"] for row in self.metrics)]
         return list(dict.fromkeys(map(str, seen)))
 
     def stage_keys(self, rows: Iterable[Row]) -> list[StageKey]:
         """The stages that the rows speak of, each once, from first to last."""
-        places = {name: place for place, name in enumerate(self.order)}
         keys = {stage_key(row) for row in rows}
-        return sorted(keys, key=lambda key: (places.get(key[0], _UNKNOWN_PLACE), key[0], key[1] or 0))
+        names = [*self.order, *(str(row["stage"]) for row in self.summary), *sorted(name for name, _ in keys)]
+        places = {name: place for place, name in enumerate(dict.fromkeys(names))}
+        return sorted(keys, key=lambda key: (places[key[0]], key[1] or 0))
 
     def items(self) -> list[Row]:
         """Rows of eval/items/*.jsonl: one answer each."""
@@ -122,7 +121,9 @@ def read_workdir(path: Path) -> Run:
     run.provenance = run._json("provenance.json", dict) or {}
     stages = run._json("stages.json", dict) or {}
     run.stages = {name: row for name, row in stages.items() if isinstance(row, dict)}
-    run.metrics = [_finite(row) for row in run._lines(path / "metrics.jsonl") if "stage" in row and "step" in row]
+    run.metrics = [
+        _finite(row) for row in run._lines(path / "metrics.jsonl") if "stage" in row and "step" in row
+    ]
     summary = run._json("eval/summary.json", list) or []
     run.summary = [row for row in summary if _is_result(row)]
     verdicts = run._json("eval/claims.json", list)
@@ -151,12 +152,13 @@ def stage_label(key: StageKey) -> str:
 
 
 def select(rows: Iterable[Row], **wanted: Any) -> list[Row]:
-    """The rows whose fields have the wanted values; a stage is asked for by key: select(rows, at=(name, round))."""
+    """The rows whose fields have the wanted values; select(rows, at=(name, round)) asks for a stage."""
     at = wanted.pop("at", None)
     return [
         row
         for row in rows
-        if (at is None or stage_key(row) == at) and all(row.get(name) == value for name, value in wanted.items())
+        if (at is None or stage_key(row) == at)
+        and all(row.get(name) == value for name, value in wanted.items())
     ]
 
 

@@ -20,7 +20,7 @@ from step_audio_r1.rl.losses import policy_terms, value_terms
 from step_audio_r1.rollout import Prompt, Rollout
 from step_audio_r1.train.metrics import Mean
 from step_audio_r1.train.optimiser import OptimiserConfig, optimiser
-from step_audio_r1.train.state import TrainState, train_state
+from step_audio_r1.train.state import TrainState, abstract_train_state, train_state
 
 LENGTH_BUCKET = 32
 
@@ -145,6 +145,20 @@ class PPO:
         return PPOState(
             train_state(actor_params, self._actor_tx, self._mesh),
             train_state(critic_params(actor_params, key), self._critic_tx, self._mesh),
+        )
+
+    def abstract(self, actor_params: Any) -> PPOState:
+        """Shapes and places of a state, for restoring; `actor_params` are ShapeDtypeStructs with shardings."""
+        decoder = {k: v for k, v in actor_params["decoder"].items() if k != "head"}
+        home = replicated(self._mesh)
+        head = {
+            "kernel": jax.ShapeDtypeStruct((decoder["embedding"].shape[1], 1), jnp.float32, sharding=home),
+            "bias": jax.ShapeDtypeStruct((1,), jnp.float32, sharding=home),
+        }
+        critic = {"adaptor": actor_params["adaptor"], "decoder": decoder, "value_head": head}
+        return PPOState(
+            abstract_train_state(actor_params, self._actor_tx, self._mesh),
+            abstract_train_state(critic, self._critic_tx, self._mesh),
         )
 
     def iterate(self, state: PPOState, rows: RolloutBatch, iteration: int, seed: int) -> tuple[PPOState, dict[str, Mean]]:

@@ -7,8 +7,8 @@ from step_audio_r1.train.optimiser import OptimiserConfig, optimiser, schedule
 from step_audio_r1.train.sft import make_sft_step
 from step_audio_r1.train.state import (
     TrainState,
-    abstract_like,
     abstract_params,
+    abstract_train_state,
     init_sharded,
     param_shardings,
     train_state,
@@ -21,8 +21,8 @@ __all__ = [
     "MetricWriter",
     "OptimiserConfig",
     "TrainState",
-    "abstract_like",
     "abstract_params",
+    "abstract_train_state",
     "fit",
     "init_sharded",
     "make_sft_step",

@@ -1,5 +1,6 @@
 """The training loop: one screen, the same for every kind of step."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -52,12 +53,15 @@ def fit(
     mesh: Mesh,
     checkpoints: Checkpoints,
     writer: MetricWriter,
+    place: Callable[[dict[str, np.ndarray]], Any] | None = None,
 ) -> Any:
     """Runs the stage from `plan.first_step` to its end and returns the last state.
 
     Metrics of step n are read while step n + 1 runs, so that nothing waits for the device. A checkpoint is written
-    every `checkpoint_every` steps with the iterator's state; the end of the stage is saved by the caller.
+    every `checkpoint_every` steps with the iterator's state; the end of the stage is saved by the caller. `place` puts a
+    host batch on the devices, `to_device` if it is None.
     """
+    place = place or functools.partial(to_device, mesh=mesh)
     pending: tuple[int, dict[str, Mean]] | None = None
 
     def log(progress: Progress) -> None:
@@ -74,7 +78,7 @@ def fit(
     with Progress(plan.stage, plan.steps, "step", plan.first_step) as progress:
         for at in range(plan.first_step + 1, plan.steps + 1):
             with jax.profiler.StepTraceAnnotation("train", step_num=plan.global_start + at):
-                state, metrics = step_fn(state, to_device(next(batches), mesh))
+                state, metrics = step_fn(state, place(next(batches)))
             log(progress)
             pending = (at, metrics)
             if at % plan.checkpoint_every == 0 and at < plan.steps:

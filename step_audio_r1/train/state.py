@@ -54,6 +54,14 @@ def train_state(params: Params, tx: optax.GradientTransformation, mesh: Mesh) ->
     return TrainState(step, params, opt_state)
 
 
+def abstract_train_state(params: Params, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """`train_state` in shapes and places only; `params` are ShapeDtypeStructs with shardings."""
+    shapes = jax.eval_shape(tx.init, params)
+    where = _moment_shardings(shapes, params, mesh)
+    opt_state = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where)
+    return TrainState(jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated(mesh)), params, opt_state)
+
+
 def _moment_shardings(abstract: Any, params: Params, mesh: Mesh) -> Any:
     """Shardings of an optimiser state: subtrees shaped like the parameters take theirs, the rest is replicated."""
     tree = jax.tree.structure(params)
@@ -67,7 +75,3 @@ def _moment_shardings(abstract: Any, params: Params, mesh: Mesh) -> Any:
 
     return jax.tree.map(place, abstract, is_leaf=is_like_params)
 
-
-def abstract_like(tree: Any) -> Any:
-    """ShapeDtypeStructs with shardings, for restoring a checkpoint into the same places."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree)

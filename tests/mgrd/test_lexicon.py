@@ -1,4 +1,4 @@
-"""Promise: words about the sound, about a text in its place and about the writer are told apart in three languages."""
+"""Promise: words about the sound, about a text in its place and about the writer are told apart."""
 
 import random
 
@@ -11,14 +11,19 @@ ACOUSTIC = [
     ("hear siren soft zero ; click loud one so one", {"hearing", "events", "loudness"}),
     ("hear high slow voice so afraid", {"hearing", "pitch", "tempo", "timbre"}),
     ("hear mid ; high up one ; low down one so one", {"hearing", "pitch"}),
-    ("The voice trembles and its pitch falls; long pauses, little volume.", {"timbre", "prosody", "loudness"}),
+    (
+        "The voice trembles and its pitch falls; long pauses, little volume.",
+        {"timbre", "prosody", "loudness"},
+    ),
     ("A MINOR  KEY with strong reverb and a hiss in the spectrum", {"pitch", "space", "spectrum"}),
+    ("hear top ; top same zero", {"hearing", "pitch"}),
     ("The groove is syncopated", {"rhythm"}),
     ("说话人的语速很慢,音调低沉,带有明显的停顿和哽咽。", {"tempo", "pitch", "prosody"}),
     ("背景有警笛和混响,频谱集中在低频,鼓的节奏清楚,音量渐强", {"events", "space", "spectrum", "rhythm"}),
 ]
 NOT_ACOUSTIC = [
     "She is sad because her dog died.",
+    "She feels down, and the same page is at the top. No stress, she gave up.",
     "Highway to upstream, softwarely fasten slowpoke",
     "他很难过,因为他的狗死了。",
     "",
@@ -94,16 +99,29 @@ def test_the_share_counts_words():
 
 
 def test_the_two_arms_of_the_audio_world_are_told_apart():
-    grounded = [e for e in examples("audio_grounded", "train", 300)]
+    grounded = list(examples("audio_grounded", "train", 300))
     assert all(read_wording(e.think).groups and not read_wording(e.think).surrogates for e in grounded)
     assert all(read_wording(e.think).names_features for e in grounded if e.perceptual)
-    surrogate = [e for e in examples("text_caption", "train", 300)]
+    surrogate = list(examples("text_caption", "train", 300))
     assert all(read_wording(e.think).surrogates for e in surrogate)
 
 
 def test_any_text_can_be_read():
     rng = random.Random(0)
-    pool = [*vocabulary(), "caption", "“", '"', "「", "I cannot", "音", "字幕", "\u2028", "\x00", "é" * 3, "\n"]
+    pool = [
+        *vocabulary(),
+        "caption",
+        "“",
+        '"',
+        "「",
+        "I cannot",
+        "音",
+        "字幕",
+        "\u2028",
+        "\x00",
+        "é" * 3,
+        "\n",
+    ]
     for _ in range(1000):
         text = " ".join(rng.choices(pool, k=rng.randrange(30)))
         wording = read_wording(text)

@@ -34,7 +34,7 @@ SOURCES = (
     "text_caption",
     "text_percepts",
     "audio_direct",
-    "audio_content",
+    "audio_verified",
     "audio_grounded",
     "questions",
 )
@@ -62,7 +62,8 @@ def examples(source: str, split: str, count: int, seed: int = 0) -> Iterator[Exa
         text_caption: a caption and a question in text, thought through and answered by the surrogate;
         text_percepts: percepts in words and a question, worked step by step;
         audio_direct: every question, answered without thinking;
-        audio_content: content questions only, with a surrogate (3 in 4) or grounded chain, always right;
+        audio_verified: chains as an outcome filter lets them through: the surrogate's chain wherever its answer
+          happens to be true, and on content questions one in four grounded; no wrong answer anywhere;
         audio_grounded: every question with the true chain, an oracle for control experiments;
         questions: every question without a target, for RL, MGRD and evaluation.
       split: one of `truth.SPLITS`.
@@ -151,7 +152,9 @@ def _questions(source: str, truth: dict[str, Any], rng: np.random.Generator) -> 
             for name, perceptual, phrasings, answer in tasks
         ]
     questions = questions_for(truth, rng)
-    return [q for q in questions if not q.perceptual] if source == "audio_content" else questions
+    if source == "audio_verified":
+        return [q for q in questions if surrogate_answer(truth, q) == q.answer]
+    return questions
 
 
 def _target(
@@ -165,8 +168,9 @@ def _target(
             return None, question.answer, "prompt"
         case "text_caption":
             arm = "surrogate"
-        case "audio_content":
-            arm = "surrogate" if rng.random() < SURROGATE_SHARE else "grounded"
+        case "audio_verified":
+            grounded = not question.perceptual and rng.random() >= SURROGATE_SHARE
+            arm = "grounded" if grounded else "surrogate"
         case _:
             arm = "grounded"
     think, answer = (surrogate_chain if arm == "surrogate" else grounded_chain)(truth, question)

@@ -1,0 +1,41 @@
+"""The whole recipe in about eight minutes on two CPU cores: pre-training, cold start, RLVR, one MGRD round, evaluation.
+
+  make quickstart
+  step-audio-r1 train --config=configs/quickstart.py --workdir=runs/quickstart
+"""
+
+from ml_collections import ConfigDict
+
+from configs.recipe import cold_start, distil, mgrd_sft, pretrain, rlvr, text_rlvr
+from configs.models import miniature
+
+
+def get_config() -> ConfigDict:
+    """The recipe of configs/miniature.py with fewer clips and steps, one round, and less measured."""
+    return ConfigDict(
+        {
+            "name": "quickstart",
+            "seed": 0,
+            "model": miniature(vocab=144),
+            "world": {"train": 4000, "test": 600, "probe": 8},
+            "order": ("pretrain", "cold_start", "text_rlvr", "distil_1", "mgrd_1_sft", "mgrd_1_rlvr"),
+            "stages": {
+                "pretrain": pretrain(steps=300),
+                "cold_start": cold_start(steps=300),
+                "text_rlvr": text_rlvr(iterations=4),
+                "distil_1": distil(1, questions=700),
+                "mgrd_1_sft": mgrd_sft(1, steps=150),
+                "mgrd_1_rlvr": rlvr(1, iterations=6),
+            },
+            "evaluation": {
+                "split": "test",
+                "questions": 700,
+                "describe": 150,
+                "arms": ("direct", "thinking"),
+                "budgets": (None, 0, 4, 8, 16),
+                "conditions": ("real", "silence", "swapped"),
+                "max_new_tokens": 48,
+            },
+            "checkpoint_every": 50,
+        }
+    )

@@ -1,0 +1,136 @@
+"""The stages of the miniature's recipe, sized by the caller; quickstart and miniature share them.
+
+No audio example anywhere carries a wrong answer. The trap of the cold start arises by itself: thinking is learnt from
+text, where reasoning from a caption is right, and from audio chains that an outcome filter lets through.
+"""
+
+from ml_collections import ConfigDict
+
+BATCH = {"rows": 16, "tokens": 288, "chunks": 5, "packing_bins": 16}
+# A chain of the miniature has at most 26 words; the rest is room for the answer and for going wrong.
+MAX_NEW = 48
+
+
+def _adamw(learning_rate: float, warmup: int = 20, final: float = 0.1) -> dict:
+    return {
+        "learning_rate": learning_rate,
+        "warmup_steps": warmup,
+        "final_fraction": final,
+        "b2": 0.98,  # rows are few and steps are few: a shorter memory than 0.999
+        "weight_decay": 0.01,
+    }
+
+
+def pretrain(steps: int) -> ConfigDict:
+    """Perception first: describe and transcribe clips (Step-Audio 2's pre-training in small)."""
+    return ConfigDict(
+        {
+            "kind": "sft",
+            "steps": steps,
+            "batch": BATCH,
+            "optimiser": _adamw(3e-3),
+            "sources": {"world:describe": 1.0},
+            "evaluate": True,
+        }
+    )
+
+
+def cold_start(steps: int) -> ConfigDict:
+    """Stage A1: reasoning from text, direct answers and outcome-filtered chains on audio, a rest of pre-training."""
+    return ConfigDict(
+        {
+            "kind": "sft",
+            "steps": steps,
+            "batch": BATCH,
+            "optimiser": _adamw(2e-3),
+            "sources": {
+                "world:describe": 0.10,
+                "world:text_caption": 0.20,
+                "world:text_percepts": 0.25,
+                "world:audio_direct": 0.25,
+                "world:audio_verified": 0.20,
+            },
+            "evaluate": True,
+        }
+    )
+
+
+def _ppo(learning_rate: float) -> dict:
+    constant = _adamw(learning_rate, warmup=0, final=1.0) | {"weight_decay": 0.0, "b2": 0.95}
+    return {"actor": constant, "critic": constant | {"learning_rate": 5 * learning_rate}, "critic_minibatches": 4}
+
+
+def text_rlvr(iterations: int, prompts: int = 16) -> ConfigDict:
+    """Stage A2: RLVR on text alone, binary reward."""
+    return ConfigDict(
+        {
+            "kind": "rlvr",
+            "iterations": iterations,
+            "prompts": prompts,
+            "samples": 8,
+            "sources": {"world:text_percepts": 0.7, "world:text_caption": 0.3},
+            "sampling": {"max_new_tokens": MAX_NEW},
+            "ppo": _ppo(5e-5),
+            "reward": {},
+            "max_tokens": 128,
+        }
+    )
+
+
+def distil(number: int, questions: int) -> ConfigDict:
+    """Stage B, first half: sample chains that begin with what is heard, keep the true and coherent ones."""
+    return ConfigDict(
+        {
+            "kind": "distil",
+            "round": number,
+            "source": "world:questions",
+            "mgrd": {
+                "questions": questions,
+                "samples": 8,
+                # The distillation prompt of the miniature: the chain must start from the sound.
+                "think_prefix": "hear",
+                "sampling": {"max_new_tokens": MAX_NEW},
+                "perceptual_share": 0.8,
+            },
+        }
+    )
+
+
+def mgrd_sft(number: int, steps: int) -> ConfigDict:
+    """Stage B, Eq. 5: the kept chains, text reasoning, and replay so that nothing is unlearnt."""
+    return ConfigDict(
+        {
+            "kind": "sft",
+            "round": number,
+            "steps": steps,
+            "batch": BATCH,
+            "optimiser": _adamw(1e-3),
+            "sources": {
+                f"chains:{number}": 0.50,
+                "world:text_percepts": 0.20,
+                "world:audio_direct": 0.20,
+                "world:describe": 0.10,
+            },
+            "evaluate": True,
+        }
+    )
+
+
+def rlvr(number: int, iterations: int, prompts: int = 16) -> ConfigDict:
+    """Stage B, Eq. 8: RLVR on audio questions of moderate difficulty (3 to 6 of 8 right) and text; 0.8 / 0.2 for audio."""
+    return ConfigDict(
+        {
+            "kind": "rlvr",
+            "round": number,
+            "iterations": iterations,
+            "prompts": prompts,
+            "samples": 8,
+            "sources": {"world:questions": 0.75, "world:text_percepts": 0.25},
+            "sampling": {"max_new_tokens": MAX_NEW},
+            "ppo": _ppo(5e-5),
+            "reward": {"correct_weight": 0.8, "format_weight": 0.2},
+            "moderate_round": number,
+            "max_tokens": 128,
+            "evaluate": True,
+        }
+    )

@@ -1,0 +1,77 @@
+"""`train --config=configs/X.py --workdir=DIR [--config.a.b=v]`: runs a config's stages; the same command resumes."""
+
+import os
+import sys
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from step_audio_r1.errors import BadInput, exit_code
+
+_USAGE = """usage: step-audio-r1 train --config=configs/X.py --workdir=DIR [--config.FIELD=VALUE ...]
+
+Runs the stages of the config in DIR. If DIR holds an unfinished run of the same config, it goes on from its last
+checkpoint; if the run is finished, it says so. Fields are overridden by their path, e.g. --config.seed=3 or
+--config.stages.pretrain.steps=100.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Parses flags, starts JAX's distributed runtime where there is one, and trains."""
+    if not argv or "--help" in argv or "-h" in argv:
+        print(_USAGE)
+        return 0 if argv else 2
+    return exit_code(lambda: _train(argv))
+
+
+def _train(argv: list[str]) -> None:
+    config, workdir = parse(argv)
+    # Imported late: bad flags should be told in a moment, not after JAX has loaded.
+    from step_audio_r1.parallel.start import start_processes
+    from step_audio_r1.pipeline import EncoderStage, pretrain_encoder, run_config, train
+
+    checked = run_config(config)
+    start_processes()
+    makes_encoder = any(isinstance(stage, EncoderStage) for stage in checked.stages.values())
+    (pretrain_encoder if makes_encoder else train)(checked, workdir)
+
+
+def parse(argv: list[str]) -> tuple[dict, Path]:
+    """Flags to (nested dict of the config, workdir).
+
+    Raises:
+      BadInput: an unknown flag or field, a wrong type, a config file that cannot be read.
+    """
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", None, "config file", flag_values=values)
+    flags.DEFINE_string("workdir", None, "the run's directory", flag_values=values)
+    _find_config(argv)
+    try:
+        rest = values(["train", *argv])
+    except BadInput:
+        raise
+    except Exception as error:  # absl, ml_collections and the file itself each have their own kinds
+        raise BadInput(" ".join(str(error).split())[:300] or type(error).__name__) from error
+    if len(rest) > 1:
+        raise BadInput(f"{rest[1]!r}: not a flag; flags are --name=value")
+    for name in ("config", "workdir"):
+        if values[name].value is None:
+            raise BadInput(f"--{name}: missing; see `step-audio-r1 train --help`")
+    return values["config"].value.to_dict(), Path(values["workdir"].value)
+
+
+def _find_config(argv: list[str]) -> None:
+    """Makes sibling imports of a config file work (`from configs.models import ...`), and tells a missing file."""
+    for i, argument in enumerate(argv):
+        name, _, value = argument.lstrip("-").partition("=")
+        if name == "config":
+            value = value or (argv[i + 1] if i + 1 < len(argv) else "")
+            path = Path(value.partition(":")[0])
+            if not path.is_file():
+                raise BadInput(f"--config={value}: no such file; give one of configs/*.py")
+            sys.path.insert(0, os.fspath(path.resolve().parent.parent))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

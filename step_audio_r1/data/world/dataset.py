@@ -1,0 +1,51 @@
+"""The audio world as a prepared dataset: clips made by several processes, examples of every source beside them."""
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from step_audio_r1.audio import AudioClip
+from step_audio_r1.data.store import INDEX, DatasetWriter
+from step_audio_r1.data.world.clips import make_clip
+from step_audio_r1.data.world.examples import SOURCES, examples
+from step_audio_r1.data.world.truth import SPLITS
+from step_audio_r1.errors import BadInput
+from step_audio_r1.progress import Progress
+
+
+def _make(task: tuple[str, int]) -> AudioClip:
+    return make_clip(*task)[0]
+
+
+def write_world(split: str, clips: int, out: Path, *, seed: int = 0, workers: int = 2, sources: Sequence[str] = SOURCES) -> Path:
+    """Writes `clips` clips of `split` and the examples they give to the dataset directory `out`.
+
+    Does nothing if the directory already holds the finished dataset. Killed half-way, it starts again: the index is
+    written last, and the same arguments give the same bytes.
+    """
+    if split not in SPLITS:
+        raise BadInput(f"world:{split}: no such split; there are {', '.join(SPLITS)}")
+    if clips < 1:
+        raise BadInput(f"world:{split}: {clips} clips; ask for at least one")
+    if (out / INDEX).exists():
+        return out
+    writer = DatasetWriter(out)
+    with (
+        # Spawned, not forked: the caller may already run JAX's threads.
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        Progress(f"make {split} clips", clips, "clip") as progress,
+    ):
+
+        def made():
+            for clip in pool.map(_make, [(split, i) for i in range(clips)], chunksize=32):
+                progress.advance()
+                yield clip
+
+        writer.write_clips(made(), clips)
+    for source in sources:
+        found = list(examples(source, split, clips, seed))
+        if found:
+            writer.write_examples(source, found)
+    writer.finish(origin={"world": split, "clips": clips, "seed": seed})
+    return out

@@ -1,0 +1,221 @@
+"""Pre-training of the miniature's encoder: every 40 ms frame of a world clip is told what it holds.
+
+The public models come with a trained encoder and keep it frozen; this stage makes the miniature's. It is a run of its
+own: its result is `encoder.safetensors` in the public layout, which other runs name as config.encoder.
+"""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+from step_audio_r1.audio import log_mel
+from step_audio_r1.data.world.clips import (
+    CONTENT_CLASSES,
+    LOUDNESS_CLASSES,
+    PITCH_CLASSES,
+    RATE_CLASSES,
+    make_clip,
+)
+from step_audio_r1.errors import BadInput
+from step_audio_r1.files import write_json
+from step_audio_r1.interop import export_params
+from step_audio_r1.model import ModelConfig
+from step_audio_r1.model.encoder import Encoder
+from step_audio_r1.model.layers import Linear
+from step_audio_r1.parallel import TRAINING, batch_rows_divide, batch_sharding, make_mesh, shardings
+from step_audio_r1.pipeline.config import EncoderStage, RunConfig
+from step_audio_r1.pipeline.workdir import Workdir
+from step_audio_r1.progress import Progress
+from step_audio_r1.train import (
+    Checkpoints,
+    LoopPlan,
+    Mean,
+    MetricWriter,
+    abstract_train_state,
+    fit,
+    optimiser,
+    schedule,
+    train_state,
+)
+
+HEADS = {
+    "content": CONTENT_CLASSES,
+    "pitch": PITCH_CLASSES,
+    "loudness": LOUDNESS_CLASSES,
+    "rate": RATE_CLASSES,
+}
+
+
+class FrameClassifier(nn.Module):
+    """The encoder with one linear head a label; the heads are dropped afterwards."""
+
+    config: ModelConfig
+
+    def setup(self):
+        self.encoder = Encoder(self.config.encoder, self.config.token_count, jnp.dtype(self.config.compute_dtype))
+        self.heads = {name: Linear(len(classes), (None, None)) for name, classes in HEADS.items()}
+
+    def __call__(self, mel_NFM, lengths_N):
+        """Logits [N, S, classes] by label."""
+        x_NSE = self.encoder(mel_NFM, lengths_N)
+        return {name: head(x_NSE).astype(jnp.float32) for name, head in self.heads.items()}
+
+
+class FrameBatch(NamedTuple):
+    """mel: f16[N, F, M]; labels: int8[N, 4, S] in the order of HEADS."""
+
+    mel: Any
+    labels: Any
+
+
+class FrameBatches:
+    """An endless seeded stream of FrameBatch dicts; its state is one number, like a Grain iterator's."""
+
+    def __init__(self, mel: np.ndarray, labels: np.ndarray, rows: int, seed: int):
+        self._mel, self._labels, self._rows, self._seed = mel, labels, rows, seed
+        self._next = 0
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        chosen = np.random.default_rng([self._seed, self._next]).choice(len(self._mel), self._rows, replace=False)
+        self._next += 1
+        return {"mel": self._mel[chosen], "labels": self._labels[chosen]}
+
+    def get_state(self) -> dict[str, int]:
+        """Position in the stream."""
+        return {"next": self._next}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Continues from `state`."""
+        self._next = state["next"]
+
+
+def pretrain_encoder(config: RunConfig, workdir_path: Path | str) -> None:
+    """Trains the encoder of `config.model` and writes `workdir/encoder.safetensors`; the same call resumes."""
+    (name,) = config.order
+    stage: EncoderStage = config.stages[name]
+    workdir = Workdir(workdir_path)
+    workdir.claim(config)
+    if workdir.finished(config):
+        return
+    mesh = make_mesh(config.mesh)
+    batch_rows_divide(mesh, stage.rows, f"config.stages.{name}.rows")
+    model, tx = FrameClassifier(config.model), optimiser(stage.optimiser, stage.steps)
+    frames = make_frames("train", config.world.train, config.model.encoder.mel_bins)
+    stream = FrameBatches(*frames, stage.rows, config.seed)
+
+    mel_shape = (1, *frames[0].shape[1:])
+    def init(key):
+        return model.init(key, jnp.zeros(mel_shape), jnp.full((1,), mel_shape[1]))["params"]
+
+    boxed = jax.eval_shape(init, jax.random.key(0))
+    where = shardings(boxed, mesh, TRAINING)
+    checkpoints = Checkpoints(workdir.path, config.keep_checkpoints)
+    abstract = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), nn.unbox(boxed), where
+    )
+    state, first = None, 0
+    for step in checkpoints.steps():
+        meta = checkpoints.meta(step)
+        state = meta and checkpoints.restore(step, abstract_train_state(abstract, tx, mesh))
+        if state is not None:
+            first = step
+            stream.set_state(meta["data"])
+            break
+        checkpoints.forget(step)
+    if state is None:
+        params = jax.jit(lambda k: nn.unbox(init(k)), out_shardings=where)(jax.random.key(config.seed))
+        state = train_state(params, tx, mesh)
+    writer = MetricWriter(workdir.path, first)
+    began = time.monotonic()
+    plan = LoopPlan(name, stage.steps, first, 0, config.checkpoint_every, config.log_every)
+    step_fn = _make_step(model, tx, schedule(stage.optimiser, stage.steps), mesh)
+    state = fit(plan, state, step_fn, stream, mesh, checkpoints, writer, place=_placer(mesh))
+    report = _validate(model, state.params, config)
+    writer.write(stage.steps, name, stage.steps, {f"validation/{k}": v for k, v in report.items()})
+    export_params(state.params, config.model, workdir.encoder, parts=("encoder",), dtype="float16")
+    write_json(workdir / "encoder_report.json", {"steps": stage.steps, "validation_frame_accuracy": report})
+    workdir.stage_done(name, time.monotonic() - began, stage.steps)
+    writer.close()
+    checkpoints.close()
+
+
+def make_frames(split: str, clips: int, mel_bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """Log-mels f16[clips, F, M] and frame labels int8[clips, 4, S] of a split."""
+    if clips < 1:
+        raise BadInput(f"config.world.{split}={clips}: the encoder stage needs clips")
+    with (
+        ProcessPoolExecutor(mp_context=get_context("spawn")) as pool,
+        Progress(f"make {split} frames", clips, "clip") as progress,
+    ):
+        out = []
+        for item in pool.map(_frames_of, [(split, i, mel_bins) for i in range(clips)], chunksize=32):
+            out.append(item)
+            progress.advance()
+    mels, labels = zip(*out)
+    return np.stack(mels), np.stack(labels)
+
+
+def _frames_of(task: tuple[str, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    split, index, mel_bins = task
+    clip, _, labels = make_clip(split, index)
+    mel = log_mel(clip.waveform, n_mels=mel_bins).astype(np.float16)
+    return mel, np.stack([getattr(labels, name) for name in HEADS])
+
+
+def _placer(mesh):
+    where = batch_sharding(mesh)
+    return lambda batch: FrameBatch(
+        **{k: jax.make_array_from_process_local_data(where, v) for k, v in batch.items()}
+    )
+
+
+def _make_step(model, tx, rate, mesh):
+    def loss(params, batch: FrameBatch):
+        logits = _logits(model, params, batch.mel)
+        losses, metrics = [], {}
+        for i, name in enumerate(HEADS):
+            y = batch.labels[:, i].astype(jnp.int32)
+            nll = optax.softmax_cross_entropy_with_integer_labels(logits[name], y)
+            right = (logits[name].argmax(-1) == y).astype(jnp.float32)
+            losses.append(nll.mean())
+            metrics[f"train/accuracy_{name}"] = Mean.of(right, jnp.ones_like(right))
+        total = sum(losses)
+        return total, {"train/loss": Mean.scalar(total), **metrics}
+
+    def step(state, batch: FrameBatch):
+        (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(state.params, batch)
+        metrics["train/learning_rate"] = Mean.scalar(rate(state.step))
+        return state.apply(tx, grads), metrics
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def _logits(model, params, mel):
+    lengths = jnp.full((mel.shape[0],), mel.shape[1])
+    return model.apply({"params": params}, mel.astype(jnp.float32), lengths)
+
+
+def _validate(model, params, config: RunConfig) -> dict[str, float]:
+    """Share of frames labelled right on the validation split; "content" also without the silent frames."""
+    mel, labels = make_frames("validation", config.world.validation, config.model.encoder.mel_bins)
+    predict = jax.jit(lambda p, m: {k: v.argmax(-1) for k, v in _logits(model, p, m).items()})
+    guesses = [jax.device_get(predict(params, mel[i : i + 50])) for i in range(0, len(mel), 50)]
+    report = {}
+    for i, name in enumerate(HEADS):
+        right = np.concatenate([g[name] for g in guesses]) == labels[:, i]
+        report[name] = float(right.mean())
+        if name == "content":
+            report["content_not_silence"] = float(right[labels[:, i] > 0].mean())
+    return report

@@ -1,0 +1,126 @@
+"""What every stage and command shares: mesh, model, tokenizer, frozen encoder, datasets with cached features, engine."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from step_audio_r1.audio import AudioClip
+from step_audio_r1.data.features import Encode, FeatureStore, build_features, encode_clips, fingerprint
+from step_audio_r1.data.store import Dataset, ExampleSource
+from step_audio_r1.data.world.dataset import write_world
+from step_audio_r1.data.world.examples import vocabulary
+from step_audio_r1.errors import BadInput
+from step_audio_r1.files import write_bytes
+from step_audio_r1.interop import import_params
+from step_audio_r1.model import AudioLM
+from step_audio_r1.parallel import make_mesh, replicated
+from step_audio_r1.pipeline.config import RunConfig
+from step_audio_r1.pipeline.workdir import Workdir
+from step_audio_r1.rollout import LocalEngine
+from step_audio_r1.text import Tokenizer, close_ids, word_level_tokenizer
+
+SHIPPED_ENCODER = Path(__file__).parent.parent / "assets" / "miniature_encoder.safetensors"
+# What the clips of one dataset become is at most this many encoder frames: 25 s at 25 Hz, and the margin of its padding.
+MAX_FRAMES = 750
+
+
+class Resources:
+    """Lazily built parts of a run; each is made once and kept."""
+
+    def __init__(self, config: RunConfig, workdir: Workdir):
+        self.config, self.workdir = config, workdir
+        self.mesh = make_mesh(config.mesh)
+        self.model = AudioLM(config.model)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The workdir's tokenizer; a new workdir gets the audio world's word-level one."""
+        path = self.workdir.tokenizer
+        if not path.exists():
+            tokenizer = word_level_tokenizer(vocabulary())
+            if tokenizer.vocab_size != self.config.model.decoder.vocab:
+                raise BadInput(
+                    f"config.model.decoder.vocab={self.config.model.decoder.vocab}: the tokenizer has "
+                    f"{tokenizer.vocab_size} entries; use that number"
+                )
+            tokenizer.save(path)
+        return Tokenizer.load(path)
+
+    @cached_property
+    def encoder_params(self) -> Any:
+        """The frozen encoder's parameters, replicated; copied into a new workdir first, so that a run is whole."""
+        path = self.workdir.encoder
+        if not path.exists():
+            source = SHIPPED_ENCODER if self.config.encoder == "shipped" else Path(self.config.encoder)
+            if source.is_dir():
+                source = source / "model.safetensors"
+            if not source.exists():
+                raise BadInput(f"config.encoder: {source} does not exist; give a .safetensors file with an encoder")
+            write_bytes(path, source.read_bytes())
+        params = import_params(path, self.config.model, parts=("encoder",))["encoder"]
+        return jax.device_put(params, replicated(self.mesh))
+
+    @cached_property
+    def encode(self) -> Encode:
+        """The jitted encoder."""
+        run = jax.jit(lambda params, mel, n: self.model.apply({"params": {"encoder": params}}, mel, n, method="encode"))
+        params = self.encoder_params
+        return lambda mel, lengths: np.asarray(run(params, jnp.asarray(mel, jnp.float32), jnp.asarray(lengths)))
+
+    @cached_property
+    def datasets(self) -> dict[str, Dataset]:
+        """Datasets by name: "world" and "world_test" etc. for the audio world's splits, then config.datasets."""
+        found = {}
+        for split in ("train", "validation", "test", "probe"):
+            clips = getattr(self.config.world, split)
+            if clips:
+                out = self.workdir / "data" / "world" / split
+                name = "world" if split == "train" else f"world_{split}"
+                found[name] = Dataset(write_world(split, clips, out, workers=os.cpu_count() or 1))
+        for name, directory in self.config.datasets.items():
+            found[name] = Dataset(directory)
+        return found
+
+    @cached_property
+    def store(self) -> FeatureStore:
+        """Encoder features of every clip of every dataset."""
+        weights = self.workdir.encoder
+        _ = self.encoder_params  # a new workdir gets its encoder file here
+        parts = []
+        for name, dataset in self.datasets.items():
+            key = fingerprint(weights.read_bytes(), (dataset.directory / "dataset.json").read_bytes())
+            out = self.workdir.features(f"{name}-{key}")
+            model = self.config.model
+            build_features(
+                dataset, out, self.encode, model.encoder.mel_bins, model.token_count, workers=os.cpu_count() or 1
+            )
+            parts.append((out, dataset.clip_ids))
+        if not parts:
+            raise BadInput("config.world / config.datasets: no data at all; set clips of the world or name a dataset")
+        return FeatureStore(parts)
+
+    def source(self, name: str) -> ExampleSource:
+        """Examples of "DATASET:SOURCE", or of "chains:N" for what MGRD round N kept."""
+        dataset, _, source = name.partition(":")
+        if dataset == "chains":
+            return Dataset(self.workdir.chains(int(source))).examples("kept")
+        if dataset not in self.datasets:
+            raise BadInput(f"source {name!r}: no dataset {dataset!r}; there are {', '.join(self.datasets)}")
+        return self.datasets[dataset].examples(source)
+
+    def encode_clip(self, clip: AudioClip) -> np.ndarray:
+        """Features f16[N, S, E] of one clip, cut or padded to the store's frames."""
+        model = self.config.model
+        frames = self.store.shape[0]
+        return encode_clips([clip], self.encode, model.encoder.mel_bins, model.token_count, frames)[0][0]
+
+    @cached_property
+    def engine(self) -> LocalEngine:
+        """The decoding engine."""
+        ids = close_ids(self.tokenizer, self.config.format)
+        return LocalEngine(self.model, self.mesh, self.tokenizer.stop_ids, ids, self.config.decode_rows)

@@ -1,0 +1,146 @@
+"""A whole run: stage after stage, measured where the config says so; the same call resumes it."""
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from step_audio_r1.eval import evaluate, write_summary
+from step_audio_r1.pipeline.config import RunConfig
+from step_audio_r1.pipeline.resources import Resources
+from step_audio_r1.pipeline.stages import (
+    Resume,
+    StageContext,
+    abstract_state,
+    abstract_trained,
+    initial_params,
+    run_distil,
+    run_rlvr,
+    run_sft,
+    steps_of,
+)
+from step_audio_r1.pipeline.workdir import Workdir
+from step_audio_r1.train import Checkpoints, MetricWriter, abstract_params
+
+_RUNNERS = {"sft": run_sft, "rlvr": run_rlvr, "distil": run_distil}
+
+
+def train(config: RunConfig, workdir_path: Path | str) -> None:
+    """Runs the stages of `config` in `workdir_path`, from wherever an earlier call was stopped.
+
+    Raises:
+      BadInput: the config or the workdir cannot be used.
+    """
+    # 1. the workdir is this config's
+    workdir = Workdir(workdir_path)
+    workdir.claim(config)
+    if workdir.finished(config):
+        print(f"{workdir.path}: this run is done ({len(config.order)} stages); nothing left to do", file=sys.stderr)
+        return
+    jax.config.update("jax_compilation_cache_dir", str((workdir / "cache" / "programs").absolute()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    run = Resources(config, workdir)
+    _welcome(config, run)
+
+    # 2. where the run stands
+    checkpoints = Checkpoints(workdir.path, config.keep_checkpoints)
+    position = find_position(config, run, checkpoints)
+    writer = MetricWriter(workdir.path, position.step)
+    params = initial_params(run) if position.params is None and position.resume is None else position.params
+
+    # 3. the stages
+    start = 0
+    for i, name in enumerate(config.order):
+        stage = config.stages[name]
+        end = start + steps_of(stage)
+        if i >= position.stages_done:
+            began = time.monotonic()
+            resume = position.resume if i == position.stages_done else None
+            context = StageContext(run, name, start, checkpoints, writer, resume)
+            params = _RUNNERS[stage.kind](stage, context, params)
+            checkpoints.save(end, {"params": params}, {"stage": name, "stage_step": end - start, "done": True})
+            checkpoints.wait()
+            workdir.stage_done(name, time.monotonic() - began, end - start)
+        # 4. what the stage has taught; only the newest parameters are at hand, so a stage is measured as it ends
+        if stage.evaluate and i >= position.stages_done - 1:
+            measure(run, params, name, stage.round)
+        start = end
+    writer.close()
+    checkpoints.close()
+    if any(config.stages[name].evaluate for name in config.order):
+        write_summary(workdir / "eval", [n for n in config.order if config.stages[n].evaluate])
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """Where a run stands: global step, stages done, then either the last stage's parameters or a stage half done."""
+
+    step: int = 0
+    stages_done: int = 0
+    params: Any = None
+    resume: Resume | None = None
+
+
+def find_position(config: RunConfig, run: Resources, checkpoints: Checkpoints) -> Position:
+    """Restores the newest checkpoint that is whole; damaged ones are reported and deleted.
+
+    Raises:
+      BadInput: there are checkpoints and none can be read.
+    """
+    steps = checkpoints.steps()
+    for step in steps:
+        meta = checkpoints.meta(step)
+        if meta is not None:
+            index = config.order.index(meta["stage"])
+            if meta["done"]:
+                state = checkpoints.restore(step, {"params": abstract_trained(run)})
+                if state is not None:
+                    return Position(step, index + 1, params=state["params"])
+            else:
+                state = checkpoints.restore(step, abstract_state(config.stages[meta["stage"]], run))
+                if state is not None:
+                    return Position(step, index, resume=Resume(meta["stage_step"], state, meta["data"]))
+        checkpoints.forget(step)
+    if steps:
+        raise checkpoints.none_left()
+    return Position()
+
+
+def measure(run: Resources, params: Any, stage: str, round: int) -> None:
+    """Evaluates parameters on the config's held-out split and writes `eval/items/STAGE.jsonl`."""
+    config = run.config.evaluation
+    weights = run.engine.decode_params(params)
+
+    def generate(prompts, samples, sampling, seed):
+        return run.engine.generate(weights, prompts, samples, sampling, seed)
+
+    dataset = f"world_{config.split}"
+    examples = [*run.source(f"{dataset}:questions"), *run.source(f"{dataset}:describe")]
+    evaluate(
+        generate,
+        examples,
+        run.tokenizer,
+        run.store,
+        config,
+        run.workdir / "eval" / "items" / f"{stage}.jsonl",
+        stage=stage,
+        round=round,
+        encode_clip=run.encode_clip,
+        format=run.config.format,
+    )
+
+
+def _welcome(config: RunConfig, run: Resources) -> None:
+    """What runs where, in a few lines, before anything takes time."""
+    counts = {k: sum(x.size for x in jax.tree.leaves(v)) for k, v in abstract_params(config.model).items()}
+    sizes = ", ".join(f"{name} {n / 1e6:.2f} M" for name, n in counts.items())
+    mesh = " x ".join(f"{axis} {n}" for axis, n in run.mesh.shape.items())
+    print(f"{config.name}: {config.model.name} ({sizes}); stages {' -> '.join(config.order)}", file=sys.stderr)
+    print(
+        f"process {jax.process_index()} of {jax.process_count()}, {jax.local_device_count()} of {jax.device_count()} "
+        f"{jax.devices()[0].platform} devices here; mesh {mesh}",
+        file=sys.stderr,
+    )

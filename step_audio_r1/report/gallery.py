@@ -1,0 +1,249 @@
+"""Chains to read: test items before and after, and a few kept and dropped chains of each MGRD round."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from step_audio_r1.report.media import Clip, clip_for
+from step_audio_r1.report.workdir import Row, Run, StageKey, number_or_none, select, stage_key, stage_label
+
+STATUSES = ("supported", "contradicted", "uncheckable")
+ITEMS_SHOWN = 8
+# Chains shown of each sort and round; players only for the latest round, to keep the page small.
+CHAINS_SHOWN = 3
+# In the order in which the gallery takes turns.
+OUTCOMES = {
+    (False, True): "wrong, then right",
+    (True, True): "right both times",
+    (False, False): "wrong both times",
+    (True, False): "right, then wrong",
+}
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of a chain; `status` is "" outside claims."""
+
+    text: str
+    status: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One chain with its answer as the page shows it; `right` is True, False or None (unknown)."""
+
+    title: str
+    spans: Sequence[Span]
+    answer: str
+    right: bool | None
+    grounded: bool | None
+    surrogate: bool | None
+    tokens: str
+    unfinished: bool
+
+
+@dataclass(frozen=True)
+class Item:
+    """A test question with the chains of one or two stages."""
+
+    question: str
+    gold: str
+    labels: Sequence[str]
+    clip_id: str
+    clip: Clip | None
+    chains: Sequence[Shown]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Items, how they were picked, and how often each outcome occurs among all of them."""
+
+    items: Sequence[Item]
+    stages: Sequence[str]
+    outcomes: Sequence[tuple[str, int]]
+    total: int
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What one filter of a round let pass, with its reasons for the rest."""
+
+    name: str
+    seen: int
+    kept: int
+    share: float
+    of_all: float
+    reasons: Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A sampled chain with the verdicts of the filters."""
+
+    question: str
+    gold: str
+    clip_id: str
+    clip: Clip | None
+    spans: Sequence[Span]
+    response: str
+    kept: bool
+    verdicts: Sequence[Row]
+
+
+@dataclass(frozen=True)
+class Round:
+    """An MGRD round: its funnel and some of its chains."""
+
+    label: str
+    questions: str
+    sampled: int
+    kept: int
+    written: str
+    model_step: str
+    filters: Sequence[Filter]
+    chains: Sequence[Sampled]
+
+
+def gallery_of(run: Run) -> Gallery | None:
+    """Test items answered with thinking at the cold start and at the latest stage, every outcome in turn."""
+    wanted = {"arm": "thinking", "budget": None, "condition": "real"}
+    rows = [row for row in run.items() if all(row.get(k, v) == v for k, v in wanted.items())]
+    keys = run.stage_keys(rows)
+    if not keys:
+        return None
+    cold = next((key for key in keys if "cold" in key[0]), keys[0])
+    shown = list(dict.fromkeys((cold, keys[-1])))
+    by_stage = [{row["example_id"]: row for row in select(rows, at=key)} for key in shown]
+    common = [name for name in by_stage[0] if all(name in table for table in by_stage)]
+    paired = [[table[name] for table in by_stage] for name in common]
+    if not paired:
+        return None
+    outcomes = Counter(_outcome(rows) for rows in paired)
+    counts = [(OUTCOMES[key], outcomes[key]) for key in OUTCOMES if outcomes[key]] if len(shown) == 2 else []
+    items = [_item(rows) for rows in _varied(paired)]
+    return Gallery(items, [stage_label(key) for key in shown], counts, len(paired))
+
+
+def _outcome(rows: list[Row]) -> tuple[bool, bool]:
+    return bool(rows[0].get("correct")), bool(rows[-1].get("correct"))
+
+
+def _varied(paired: list[list[Row]]) -> list[list[Row]]:
+    """The first items of each outcome in turn, each of another family and clip as long as there are any."""
+    queues: dict[tuple[bool, bool], list[list[Row]]] = defaultdict(list)
+    for rows in paired:
+        queues[_outcome(rows)].append(rows)
+    chosen: list[list[Row]] = []
+    families: Counter[Any] = Counter()
+    clips: Counter[Any] = Counter()
+    while len(chosen) < min(ITEMS_SHOWN, len(paired)):
+        for outcome in OUTCOMES:
+            queue = queues[outcome]
+            if not queue or len(chosen) == ITEMS_SHOWN:
+                continue
+            best = min(queue, key=lambda r: (clips[r[-1].get("clip")], families[r[-1].get("family")]))
+            queue.remove(best)
+            last = best[-1]
+            families[last.get("family")] += 1
+            clips[last.get("clip")] += 1
+            chosen.append(best)
+    return chosen
+
+
+def _item(rows: list[Row]) -> Item:
+    row = rows[-1]
+    labels = [str(row[name]) for name in ("domain", "kind", "family") if row.get(name)]
+    if isinstance(row.get("perceptual"), bool):
+        labels.append("perceptual" if row["perceptual"] else "content")
+    return Item(
+        question=str(row.get("question", "")),
+        gold=str(row.get("gold", "")),
+        labels=labels,
+        clip_id=str(row.get("clip") or "none"),
+        clip=clip_for(row.get("clip")),
+        chains=[_shown(row, stage_key(row)) for row in rows],
+    )
+
+
+def _shown(row: Row, key: StageKey) -> Shown:
+    tokens = number_or_none(row.get("think_tokens"))
+    return Shown(
+        title=stage_label(key),
+        spans=marked(str(row.get("think") or ""), row.get("claims")),
+        answer=str(row.get("answer") or "no answer"),
+        right=row.get("correct"),
+        grounded=row.get("grounded"),
+        surrogate=row.get("surrogate"),
+        tokens="" if tokens is None else f"{tokens:g} tokens",
+        unfinished=row.get("finish_reason") not in (None, "stop", "eos", "end"),
+    )
+
+
+def marked(think: str, claims: Any) -> list[Span]:
+    """The chain cut into spans, claims with their status; damaged or overlapping claims are skipped."""
+    spans, at = [], 0
+    usable = [c for c in claims or [] if isinstance(c, dict) and c.get("status") in STATUSES]
+    usable = [c for c in usable if isinstance(c.get("start"), int) and isinstance(c.get("end"), int)]
+    for claim in sorted(usable, key=lambda claim: claim["start"]):
+        start, end = claim["start"], claim["end"]
+        if not at <= start < end <= len(think):
+            continue
+        if start > at:
+            spans.append(Span(think[at:start]))
+        spans.append(Span(think[start:end], claim["status"], str(claim.get("kind", "")).replace("_", " ")))
+        at = end
+    return [*spans, Span(think[at:])] if at < len(think) else spans
+
+
+def rounds_of(run: Run) -> list[Round]:
+    """The MGRD rounds in order."""
+    return [_round(row, latest=row is run.rounds[-1]) for row in run.rounds]
+
+
+def _round(row: Row, latest: bool) -> Round:
+    sampled = _count(row.get("sampled"))
+    filters = [_filter(f, sampled) for f in row.get("filters") or [] if isinstance(f, dict)]
+    chains = []
+    for kept in (True, False):
+        some = [c for c in row["sample"] if bool(c.get("kept")) is kept][:CHAINS_SHOWN]
+        chains += [_sampled(chain, latest) for chain in some]
+    words = {
+        name: str(row.get(name, "?")) for name in ("round", "questions", "examples_written", "model_step")
+    }
+    return Round(
+        label=f"Round {words['round']}",
+        questions=words["questions"],
+        sampled=sampled,
+        kept=_count(row.get("kept")),
+        written=words["examples_written"],
+        model_step=words["model_step"],
+        filters=filters,
+        chains=chains,
+    )
+
+
+def _filter(row: Row, sampled: int) -> Filter:
+    seen, kept = _count(row.get("seen")), _count(row.get("kept"))
+    reasons = row.get("reasons") if isinstance(row.get("reasons"), dict) else {}
+    ranked = sorted(((str(name), _count(n)) for name, n in reasons.items()), key=lambda pair: -pair[1])
+    return Filter(str(row.get("name", "?")), seen, kept, kept / max(seen, 1), kept / max(sampled, 1), ranked)
+
+
+def _sampled(row: Row, with_clip: bool) -> Sampled:
+    return Sampled(
+        question=str(row.get("question", "")),
+        gold=str(row.get("gold", "")),
+        clip_id=str(row.get("clip") or "none"),
+        clip=clip_for(row.get("clip")) if with_clip else None,
+        spans=marked(str(row.get("think") or ""), row.get("claims")),
+        response=str(row.get("response") or ""),
+        kept=bool(row.get("kept")),
+        verdicts=[v for v in row.get("verdicts") or [] if isinstance(v, dict)],
+    )
+
+
+def _count(value: Any) -> int:
+    number = number_or_none(value)
+    return 0 if number is None else int(number)

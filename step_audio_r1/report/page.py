@@ -1,0 +1,106 @@
+"""Puts the page together: reads the workdir, makes tables and figures, fills the template, writes a file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from step_audio_r1.files import write_text
+from step_audio_r1.report.figures import arms_figure, budget_figure, training_figures
+from step_audio_r1.report.gallery import gallery_of, rounds_of
+from step_audio_r1.report.tables import (
+    accuracy_table,
+    breakdown_tables,
+    conditions_table,
+    headline,
+    perception_table,
+    progress_table,
+    verdicts,
+)
+from step_audio_r1.report.workdir import Row, Run, number_or_none, read_workdir
+
+PAGE = "report.html"
+
+
+def write_report(workdir: Path) -> Path:
+    """Writes `workdir/report.html`, a self-contained page about the run, and returns its path.
+
+    The page shows whatever the run has left so far. It loads nothing and has no scripts. An older page
+    is replaced in one step.
+
+    Raises:
+      BadInput: `workdir` is no directory, or has no readable config.json.
+      WorkFailed: the page cannot be written.
+    """
+    run = read_workdir(Path(workdir))
+    environment = Environment(
+        loader=PackageLoader("step_audio_r1.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    html = environment.get_template("template.html").render(_content(run))
+    path = run.path / PAGE
+    write_text(path, html)
+    return path
+
+
+def _content(run: Run) -> dict[str, Any]:
+    """Everything that the template names."""
+    content = {
+        "title": str(run.config.get("name") or run.path.resolve().name),
+        "headline": headline(run),
+        "provenance": _provenance(run),
+        "encoder": str(run.provenance.get("encoder") or ""),
+        "config": json.dumps(run.config, indent=2, ensure_ascii=False),
+        "progress": progress_table(run),
+        "has_verdicts": run.verdicts is not None,
+        "verdicts": verdicts(run),
+        "accuracy": accuracy_table(run),
+        "perception": perception_table(run),
+        "arms": arms_figure(run),
+        "budget": budget_figure(run),
+        "conditions": conditions_table(run),
+        "breakdown": breakdown_tables(run),
+        "training": training_figures(run),
+        "rounds": rounds_of(run),
+        "gallery": gallery_of(run),
+        "limits": _limits(run),
+    }
+    # Last, since reading the items may add some.
+    return {**content, "notes": run.notes}
+
+
+def _provenance(run: Run) -> list[tuple[str, str]]:
+    known = run.provenance
+    command = known.get("command")
+    versions = known.get("versions")
+    facts = {
+        "seed": run.config.get("seed"),
+        "git": known.get("git"),
+        "started": known.get("started"),
+        "command": " ".join(map(str, command)) if isinstance(command, list) else command,
+        "versions": ", ".join(f"{k} {v}" for k, v in versions.items())
+        if isinstance(versions, dict)
+        else versions,
+        "frozen encoder": known.get("encoder"),
+    }
+    return [(name, str(value)) for name, value in facts.items() if value not in (None, "")]
+
+
+def _limits(run: Run) -> Row:
+    """Facts for the list of what the page does not show."""
+    counts = [row["n"] for row in run.summary if number_or_none(row.get("n")) is not None]
+    totals = [row["n"] for row in run.summary if number_or_none(row.get("n")) is not None and _is_total(row)]
+    return {
+        "seed": run.config.get("seed", "unknown"),
+        "most": max(totals, default=None),
+        "least": min(counts, default=None),
+        "unfinished": [name for name in run.order if run.stages.get(name, {}).get("done") is not True],
+    }
+
+
+def _is_total(row: Row) -> bool:
+    return row.get("domain") == "all" and row.get("kind") == "all"

@@ -1,0 +1,276 @@
+"""Promise: a round killed half-way and called again writes the same bytes; every drop has a reason."""
+
+import collections
+import dataclasses
+import json
+import random
+import zlib
+
+import numpy as np
+import pytest
+
+from step_audio_r1.data.store import Dataset
+from step_audio_r1.data.world.chains import grounded_chain, surrogate_chain
+from step_audio_r1.data.world.examples import examples, vocabulary
+from step_audio_r1.data.world.questions import Question
+from step_audio_r1.errors import BadInput
+from step_audio_r1.files import read_json, read_jsonl
+from step_audio_r1.mgrd import (
+    MGRDConfig,
+    make_chain,
+    moderate,
+    pass_rates,
+    read_chains,
+    run_round,
+    select_questions,
+)
+from step_audio_r1.mgrd.distil import choose
+from step_audio_r1.rollout.types import Rollout, SamplingConfig
+from step_audio_r1.text import render, word_level_tokenizer
+
+TOKENIZER = word_level_tokenizer(vocabulary())
+POOL = list(examples("questions", "train", 120))
+CONFIG = MGRDConfig(questions=40, samples=8, sampling=SamplingConfig(max_new_tokens=64), chunk=8)
+
+
+class Store:
+    """Two audio tokens a clip; nothing here listens."""
+
+    shape = (4, 3)
+
+    def tokens(self, clip):
+        return [2]
+
+    def features(self, clip):
+        return np.zeros((1, *self.shape), np.float16)
+
+
+class Killed(Exception):
+    pass
+
+
+ARMS = ("grounded", "surrogate", "guessed", "misheard", "padded", "unfinished")
+MISHEARD = {"soft": "loud", "loud": "soft", "high": "low", "low": "high", "mid": "top", "flute": "organ"}
+
+
+class Script:
+    """A `generate` that writes chains of all `ARMS`, picked by (seed, prompt id, sample)."""
+
+    def __init__(self, die_at=None):
+        self.calls, self.die_at = 0, die_at
+        self._by_id = {e.id: e for e in POOL}
+
+    def __call__(self, prompts, samples, sampling, seed):
+        self.calls += 1
+        if self.calls == self.die_at:
+            raise Killed
+        rows = [self._row(p.id, g, seed) for p in prompts for g in range(samples)]
+        lengths = np.array([len(ids) for ids, _ in rows], np.int32)
+        tokens = np.zeros((len(rows), lengths.max()), np.int32)
+        for i, (ids, _) in enumerate(rows):
+            tokens[i, : len(ids)] = ids
+        reasons = tuple(reason for _, reason in rows)
+        return Rollout(tokens, lengths, np.zeros(tokens.shape, np.float32), reasons, samples)
+
+    def _row(self, name, sample, seed):
+        example = self._by_id[name]
+        question = Question(
+            example.family,
+            example.kind,
+            example.perceptual,
+            example.messages[0].parts[1].text,
+            example.answer,
+            example.choices,
+        )
+        rng = random.Random(zlib.crc32(f"{seed} {name} {sample}".encode()))
+        arm = rng.choice(ARMS)
+        chain = surrogate_chain if arm == "surrogate" else grounded_chain
+        think, answer = chain(example.truth, question)
+        if arm == "unfinished":
+            return TOKENIZER.encode(think), "length"
+        if arm == "guessed":
+            answer = rng.choice(example.choices)
+        if arm == "misheard":
+            think = " ".join(MISHEARD.get(word, word) for word in think.split())
+        if arm == "padded":
+            think = "hear " * rng.randrange(1, 5) + think
+        return [*TOKENIZER.encode(f"{think}\n</think>\n{answer}"), TOKENIZER.eot], "stop"
+
+
+def run(out, generate=None, config=CONFIG, pool=POOL):
+    return run_round(
+        generate or Script(), pool, TOKENIZER, Store(), config, out, round=1, seed=7, model_step=900
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("round")
+    return out, run(out)
+
+
+def contents(directory):
+    return {p.relative_to(directory): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file()}
+
+
+def test_a_round_killed_in_the_middle_writes_the_same_bytes(finished, tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path, Script(die_at=3))
+    assert [p.name for p in sorted(tmp_path.rglob("*.jsonl"))] == ["part-00000.jsonl", "part-00001.jsonl"]
+    again = Script()
+    assert run(tmp_path, again) == finished[1]
+    assert again.calls == 3
+    assert contents(tmp_path) == contents(finished[0])
+
+
+def test_parts_of_another_run_are_not_mixed_in(finished, tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path, Script(die_at=3), dataclasses.replace(CONFIG, samples=4))
+    assert run(tmp_path) == finished[1]
+
+
+def test_a_finished_round_is_not_sampled_again(finished):
+    assert run(finished[0], Script(die_at=1)) == finished[1]
+
+
+def test_the_summary_adds_up_and_every_drop_has_a_reason(finished):
+    out, summary = finished
+    chains = list(read_chains(out))
+    assert summary == read_json(out / "summary.json")
+    assert (summary["round"], summary["model_step"], summary["questions"]) == (1, 900, 40)
+    assert summary["sampled"] == len(chains) == 320
+    seen = 320
+    for row in summary["filters"]:
+        assert row["seen"] == seen and row["seen"] - row["kept"] == sum(row["reasons"].values())
+        seen = row["kept"]
+    assert (
+        seen == summary["kept"] == summary["examples_written"] == sum(summary["kept_by_family"].values()) > 20
+    )
+    reasons = {reason for row in summary["filters"] for reason in row["reasons"]}
+    assert reasons >= {"truncated", "surrogate marker", "conclusion differs", "false percept"}
+    assert reasons >= {"copy of an earlier sample", "over the question's share"}
+    for chain in chains:
+        assert chain.kept == all(v.keep for v in chain.verdicts)
+        assert all(v.keep for v in chain.verdicts[:-1]) and chain.verdicts[-1].reason
+    assert not (out / "parts").exists()
+
+
+def test_kept_chains_are_an_ordinary_source(finished):
+    out, summary = finished
+    source = Dataset(out).examples("kept")
+    by_id = {e.id: e for e in POOL}
+    assert len(source) == summary["kept"]
+    assert len({e.id for e in source}) == len(source)
+    for example in source:
+        parent = by_id[example.provenance["parent"]]
+        assert example.provenance | {"parent": "", "sample": 0} == {
+            "source": "mgrd",
+            "round": 1,
+            "parent": "",
+            "model_step": 900,
+            "sample": 0,
+        }
+        assert (example.messages, example.clips) == (parent.messages, parent.clips)
+        assert example.response == parent.answer and example.think.startswith("hear")
+        item = render(example.messages, TOKENIZER, [[2]], think=example.think, response=example.response)
+        assert item.loss_mask.sum() > 4
+
+
+def test_copies_and_the_share_of_a_question(finished):
+    out, _ = finished
+    kept = collections.defaultdict(list)
+    for chain in read_chains(out):
+        if chain.kept:
+            kept[chain.example_id].append((chain.think, chain.response))
+    assert all(len(set(texts)) == len(texts) <= CONFIG.keep_per_question for texts in kept.values())
+
+
+@pytest.mark.parametrize(
+    ("labelled", "kept"),
+    [(True, [False, False, False, True, True]), (False, [True, True, False, False, False])],
+)
+def test_most_evidence_goes_before_brevity(labelled, kept):
+    question = next(e for e in POOL if e.family == "nloud")
+    question = question if labelled else dataclasses.replace(question, truth={})
+    events = [
+        f"{e['kind']} {e['loudness']}" for e in next(e for e in POOL if e.family == "nloud").truth["events"]
+    ]
+    padded, brief = "hear hear hear " + " ; ".join(events[:2]), "hear " + events[0]
+    thinks = [padded, brief, brief, "hear " + " ; ".join(events[:2]), "hear " + " ; ".join(events[:3])]
+    chains = []
+    for i, think in enumerate(thinks):
+        chain = make_chain(
+            question, f"<think>\n{think}\n</think>\nx", "stop", sample=i, seed=0, model_step=0, round=1
+        )
+        chains.append(dataclasses.replace(chain, kept=True))
+    chosen = choose([*chains, dataclasses.replace(chains[-1], sample=9, kept=False)], CONFIG)
+    assert [c.kept for c in chosen] == [*kept, False]
+    assert chosen[2].verdicts[-1].reason == "copy of an earlier sample" and not chosen[-1].verdicts
+    assert collections.Counter(c.verdicts[-1].reason for c in chosen[:-1])["over the question's share"] == 2
+
+
+def test_pass_rates_are_the_rewards(finished):
+    out, _ = finished
+    rates = pass_rates(read_chains(out))
+    rows = read_jsonl(out / "pass_at_k.jsonl")
+    assert {row["example_id"]: (row["correct"], row["k"]) for row in rows} == rates
+    assert all(set(row) == {"example_id", "family", "correct", "k"} and row["k"] == 8 for row in rows)
+    chosen = moderate(rates)
+    assert chosen and all(3 <= rates[name][0] <= 6 for name in chosen)
+    assert set(moderate(rates, 0, 8)) == set(rates)
+    chain = next(iter(read_chains(out)))
+    assert pass_rates([dataclasses.replace(chain, correct=None)]) == {chain.example_id: (0, 0)}
+
+
+def test_the_sample_shows_kept_and_variously_dropped_chains(finished):
+    rows = read_jsonl(finished[0] / "sample.jsonl")
+    assert [row["kept"] for row in rows] == [True] * 6 + [False] * 6
+    assert len({row["verdicts"][-1]["reason"] for row in rows if not row["kept"]}) >= 5
+    names = {"example_id", "clip", "question", "gold", "think", "response", "kept", "verdicts", "claims"}
+    assert all(set(row) == names and row["claims"] for row in rows)
+    assert set(rows[0]["claims"][0]) >= {"start", "end", "text", "kind", "value", "status"}
+
+
+def test_questions_are_balanced_over_families():
+    chosen = select_questions(POOL, 70, seed=3)
+    assert chosen == select_questions(POOL[::-1], 70, seed=3) != select_questions(POOL, 70, seed=4)
+    assert len({e.id for e in chosen}) == 70
+    families = collections.Counter((e.perceptual, e.family) for e in chosen)
+    heard = [n for (perceptual, _), n in families.items() if perceptual]
+    read = [n for (perceptual, _), n in families.items() if not perceptual]
+    assert (sum(heard), sum(read), len(heard), len(read)) == (56, 14, 7, 3)
+    assert max(heard) - min(heard) <= 1 and max(read) - min(read) <= 1
+
+
+def test_a_part_that_runs_out_leaves_its_places():
+    content = [e for e in POOL if not e.perceptual]
+    assert len(select_questions(content, 30, seed=0)) == 30
+    assert len(select_questions(POOL, 10**6, seed=0)) == len(POOL)
+    unlabelled = [dataclasses.replace(e, perceptual=None, family="") for e in content]
+    assert len(select_questions(unlabelled, 30, seed=0)) == 30
+    few = [e for e in POOL if e.perceptual][:3] + content
+    assert sum(e.perceptual for e in select_questions(few, 20, seed=0)) == 3
+
+
+def test_a_round_that_keeps_nothing_still_ends_well(tmp_path):
+    pool = [dataclasses.replace(e, answer="none of these") for e in POOL]
+    summary = run(
+        tmp_path, config=dataclasses.replace(CONFIG, questions=8, filters=("correctness",)), pool=pool
+    )
+    row = summary["filters"][0]
+    assert summary["kept"] == 0 and row["reasons"] == {"verifier error": 64} and row["errors"] == 64
+    assert len(Dataset(tmp_path).examples("kept")) == 0
+    assert all(json.loads(line)["k"] == 0 for line in (tmp_path / "pass_at_k.jsonl").open())
+
+
+def test_bad_input_is_named():
+    for wrong in ({"questions": 0}, {"perceptual_share": 1.5}, {"filters": ("vibes",)}, {"max_words": 0}):
+        with pytest.raises(BadInput, match=next(iter(wrong))):
+            dataclasses.replace(CONFIG, **wrong)
+
+
+def test_a_round_needs_questions(tmp_path):
+    with pytest.raises(BadInput, match="no questions"):
+        run(tmp_path, pool=[])
+    with pytest.raises(BadInput, match=r"dataset\.json"):
+        list(read_chains(tmp_path))

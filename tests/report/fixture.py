@@ -1,0 +1,230 @@
+"""A believable workdir of a finished run, made of real clips and chains of the world and invented scores."""
+
+import dataclasses
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from step_audio_r1.data.world.chains import grounded_chain, surrogate_chain
+from step_audio_r1.data.world.examples import examples
+from step_audio_r1.data.world.questions import Question
+from step_audio_r1.mgrd.claims import check_claims, claim_precision
+
+STEPS = {"pretrain": 1200, "cold_start": 600, "mgrd_1": 150, "rlvr_1": 40, "mgrd_2": 150, "rlvr_2": 40}
+ENCODER = "shipped with the package: step_audio_r1/assets/miniature_encoder.safetensors"
+# stage: (round, direct, thinking, grounded share), accuracies of perceptual questions
+SCORES = {
+    "cold_start": (0, 0.693, 0.321, 0.062),
+    "mgrd_1": (1, 0.704, 0.561, 0.782),
+    "rlvr_1": (1, 0.71, 0.608, 0.801),
+    "mgrd_2": (2, 0.716, 0.702, 0.846),
+    "rlvr_2": (2, 0.719, 0.7345, 0.871),
+}
+HOSTILE = "hear <script>alert('x')</script> & \"quoted\" so yes"
+
+
+def write_workdir(path: Path) -> Path:
+    """Writes all files that a finished run leaves for the report; returns `path`."""
+    config = {
+        "name": "miniature",
+        "seed": 0,
+        "model": {"d_model": 128, "layers": 3},
+        "stages": {name: {"steps": steps} for name, steps in STEPS.items()},
+        "order": list(STEPS),
+    }
+    put(path / "config.json", config)
+    provenance = {
+        "git": "eb74009c1d",
+        "versions": {"jax": "0.10.1", "flax": "0.12.5"},
+        "command": ["step-audio-r1", "train", "--config=configs/miniature.py", "--workdir=runs/miniature"],
+        "started": "2026-03-02T10:15:00Z",
+        "encoder": ENCODER,
+    }
+    put(path / "provenance.json", provenance)
+    stages = {name: {"seconds": 0.6 * n, "done": True, "steps": n} for name, n in STEPS.items()}
+    put(path / "stages.json", stages)
+    put_lines(path / "metrics.jsonl", metrics())
+    put(path / "eval/summary.json", summary())
+    put(path / "eval/claims.json", claims())
+    questions = list(examples("questions", "test", 40, seed=0))
+    for stage in ("cold_start", "rlvr_2"):
+        put_lines(path / f"eval/items/{stage}.jsonl", [item(stage, q) for q in questions])
+    for number in (1, 2):
+        folder = path / f"chains/round_{number:02d}"
+        put(folder / "summary.json", round_summary(number))
+        put_lines(folder / "sample.jsonl", [chain(q, n % 2 == 0) for n, q in enumerate(questions[:8])])
+    return path
+
+
+def put(path: Path, value: Any) -> None:
+    """Writes JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def put_lines(path: Path, rows: list[Any]) -> None:
+    """Writes JSON lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def metrics() -> list[dict[str, Any]]:
+    """Falling losses, and rewards that rise."""
+    rng, rows, start = np.random.default_rng(0), [], 0
+    for stage, steps in STEPS.items():
+        for at in range(1, steps + 1, 1 if stage.startswith("rlvr") else 10):
+            done, row = at / steps, {"step": start + at, "stage": stage, "stage_step": at}
+            if stage.startswith("rlvr"):
+                correct = 0.55 + 0.2 * done + rng.normal(0, 0.03)
+                row |= {"reward/correct": correct, "reward/format": min(1.0, 0.9 + 0.1 * done)}
+                row |= {"rollout/think_tokens": 13 + 3 * done + rng.normal(0, 0.4), "ppo/clip_fraction": 0.05}
+            else:
+                row["train/loss"] = float(3.5 * np.exp(-4 * done) + 0.1 + abs(rng.normal(0, 0.03)))
+                row["train/accuracy"] = float(1 - 0.7 * np.exp(-4 * done))
+            rows.append(row)
+        start += steps
+    return rows
+
+
+def summary() -> list[dict[str, Any]]:
+    """Rows of every sort: groups, conditions, budgets, domains and perception."""
+    rows = [
+        result("pretrain", 0, "direct", k, 640, 0.97, claim_precision=0.981)
+        for k in ("describe", "transcribe")
+    ]
+    for stage, (number, direct, thinking, grounded) in SCORES.items():
+        for arm, score in (("direct", direct), ("thinking", thinking)):
+            extra = {
+                "grounded_share": grounded,
+                "claim_precision": 0.5 + grounded / 2,
+                "mean_think_tokens": 14.2,
+            }
+            extra = extra if arm == "thinking" else {}
+            for kind, n, bonus in (("perceptual", 896, 0), ("content", 384, 0.25), ("all", 1280, 0.08)):
+                extra["surrogate_share"] = 0.4 - score / 3
+                rows.append(result(stage, number, arm, kind, n, score + bonus, **extra))
+            for condition in ("silence", "noise", "swapped"):
+                rows.append(result(stage, number, arm, "perceptual", 896, 0.31, condition=condition))
+            for domain in ("speech", "environment", "music"):
+                for kind in ("factual", "contextual"):
+                    rows.append(result(stage, number, arm, kind, 160, score, domain=domain, **extra))
+        for budget in (0, 4, 8, 16, 24):
+            score = thinking - (24 - budget) / 100
+            rows.append(result(stage, number, "thinking", "perceptual", 896, score, budget=budget))
+    return [*rows, {**result("rlvr_2", 2, "direct", "all", 9, 0.123), "split": "validation"}]
+
+
+def result(stage, number, arm, kind, n, accuracy, **others) -> dict[str, Any]:
+    """One row of the summary."""
+    half = 1.96 * (max(accuracy * (1 - accuracy), 0) / n) ** 0.5
+    row = {"stage": stage, "round": number, "arm": arm, "budget": None, "condition": "real", "domain": "all"}
+    row |= {"kind": kind, "n": n, "accuracy": accuracy, "ci95": [accuracy - half, min(accuracy + half, 1)]}
+    row |= {
+        "grounded_share": None,
+        "claim_precision": None,
+        "surrogate_share": None,
+        "mean_think_tokens": None,
+    }
+    return {**row, "split": "test", **others}
+
+
+def claims() -> list[dict[str, Any]]:
+    """One verdict of each sort."""
+    return [
+        {
+            "claim": "Thinking is below direct answers at the cold start on perceptual questions",
+            "result": "32.1 % against 69.3 %",
+            "holds": True,
+            "n": 896,
+            "interval": [-0.411, -0.333],
+            "detail": "paired bootstrap over questions",
+        },
+        {
+            "claim": "Thinking is above direct answers after the last stage on perceptual questions",
+            "result": "73.5 % against 71.9 %: not told apart from no difference",
+            "holds": False,
+            "n": 896,
+            "interval": [-0.012, 0.043],
+            "detail": "paired bootstrap over questions",
+        },
+        {"claim": "More budget helps at every stage", "result": "not measured", "holds": None},
+    ]
+
+
+def item(stage: str, question) -> dict[str, Any]:
+    """An answer: mostly the surrogate's chain at the cold start, later mostly the grounded one."""
+    chance = zlib.crc32(f"{stage} {question.id}".encode()) % 100 / 100
+    grounded = chance < (0.3 if stage == "cold_start" else 0.75)
+    think, answer = thought(question, grounded)
+    correct = answer == question.answer
+    if question.id.endswith("000004"):
+        think = HOSTILE
+    found = check_claims(think, question.truth)
+    return {
+        "stage": stage,
+        "round": SCORES[stage][0],
+        "arm": "thinking",
+        "budget": None,
+        "condition": "real",
+        "example_id": question.id,
+        "clip": question.clips[0],
+        "domain": question.domain,
+        "kind": question.kind,
+        "family": question.family,
+        "perceptual": question.perceptual,
+        "question": question.messages[0].parts[-1].text,
+        "choices": list(question.choices),
+        "gold": question.answer,
+        "output": f"<think>\n{think}\n</think>\n{answer}",
+        "think": think,
+        "answer": answer,
+        "correct": correct,
+        "grounded": grounded,
+        "claim_precision": claim_precision(found),
+        "surrogate": not grounded,
+        "think_tokens": len(think.split()),
+        "finish_reason": "stop",
+        "claims": [dataclasses.asdict(claim) for claim in found],
+    }
+
+
+def thought(question, grounded: bool) -> tuple[str, str]:
+    """A chain and its answer."""
+    text = question.messages[0].parts[-1].text
+    asked = Question(
+        question.family, question.kind, question.perceptual, text, question.answer, question.choices
+    )
+    return (grounded_chain if grounded else surrogate_chain)(question.truth, asked)
+
+
+def chain(question, kept: bool) -> dict[str, Any]:
+    """A sampled chain with verdicts."""
+    think, answer = thought(question, kept)
+    verdicts = [{"filter": "correct", "keep": True, "reason": "ok", "score": 1.0}]
+    verdicts += [{"filter": "claims", "keep": kept, "reason": "ok" if kept else "false claim", "score": 0.4}]
+    return {
+        "example_id": question.id,
+        "clip": question.clips[0],
+        "question": question.messages[0].parts[-1].text,
+        "gold": question.answer,
+        "think": think,
+        "response": answer,
+        "kept": kept,
+        "verdicts": verdicts,
+        "claims": [dataclasses.asdict(claim) for claim in check_claims(think, question.truth)],
+    }
+
+
+def round_summary(number: int) -> dict[str, Any]:
+    """A funnel."""
+    filters = [
+        {"name": "correct", "seen": 3840, "kept": 1417, "reasons": {"wrong answer": 2301, "no answer": 122}},
+        {"name": "coherence", "seen": 1417, "kept": 1201, "reasons": {"answer differs from chain": 216}},
+        {"name": "claims", "seen": 1201, "kept": 387, "reasons": {"false claim": 790, "no claim": 24}},
+        {"name": "distinct", "seen": 387, "kept": 311, "reasons": {"same chain": 76}},
+    ]
+    numbers = {"questions": 480, "sampled": 3840, "kept": 311, "examples_written": 311}
+    return {"round": number, "model_step": 1800 + 190 * number, **numbers, "filters": filters}
