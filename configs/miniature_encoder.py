@@ -1,7 +1,7 @@
 """The miniature's frozen encoder, pre-trained framewise on the audio world (about four minutes on two cores).
 
-  step-audio-r1 train --config=configs/miniature_encoder.py --workdir=runs/miniature_encoder
-  cp runs/miniature_encoder/encoder.safetensors step_audio_r1/assets/miniature_encoder.safetensors
+step-audio-r1 train --config=configs/miniature_encoder.py --workdir=runs/miniature_encoder
+cp runs/miniature_encoder/encoder.safetensors step_audio_r1/assets/miniature_encoder.safetensors
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
         {
             "name": "miniature encoder",
             "seed": 0,
-            "model": miniature(vocab=150),  # the decoder is not touched
+            "model": miniature(vocab=142),  # the decoder is not touched
             "encoder": "",
             "world": {"train": 6000, "validation": 600},
             "order": ("encoder",),

@@ -1,13 +1,13 @@
 """The whole recipe in about eight minutes on two CPU cores: pre-training, cold start, RLVR, one MGRD round, evaluation.
 
-  make quickstart
-  step-audio-r1 train --config=configs/quickstart.py --workdir=runs/quickstart
+make quickstart
+step-audio-r1 train --config=configs/quickstart.py --workdir=runs/quickstart
 """
 
 from ml_collections import ConfigDict
 
-from configs.recipe import cold_start, distil, mgrd_sft, pretrain, rlvr, text_rlvr
 from configs.models import miniature
+from configs.recipe import cold_start, distil, mgrd_sft, pretrain, rlvr, text_rlvr
 
 
 def get_config() -> ConfigDict:
@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
         {
             "name": "quickstart",
             "seed": 0,
-            "model": miniature(vocab=144),
+            "model": miniature(vocab=142),
             "world": {"train": 4000, "test": 600, "probe": 8},
             "order": ("pretrain", "cold_start", "text_rlvr", "distil_1", "mgrd_1_sft", "mgrd_1_rlvr"),
             "stages": {

@@ -57,7 +57,11 @@ def cold_start(steps: int) -> ConfigDict:
 
 def _ppo(learning_rate: float) -> dict:
     constant = _adamw(learning_rate, warmup=0, final=1.0) | {"weight_decay": 0.0, "b2": 0.95}
-    return {"actor": constant, "critic": constant | {"learning_rate": 5 * learning_rate}, "critic_minibatches": 4}
+    return {
+        "actor": constant,
+        "critic": constant | {"learning_rate": 5 * learning_rate},
+        "critic_minibatches": 4,
+    }
 
 
 def text_rlvr(iterations: int, prompts: int = 16) -> ConfigDict:

@@ -85,7 +85,8 @@ def read_jsonl(path: Path | str) -> list[Any]:
       BadInput: the file is missing, or a line is not JSON (its number is named).
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        # Not splitlines(): it also splits at U+2028 and U+0085, which a model's text may hold.
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}; give the path of an existing file") from error
     except UnicodeDecodeError as error:

@@ -187,7 +187,5 @@ def _checked(waveform: np.ndarray, name: str) -> np.ndarray:
     sane = np.abs(waveform) <= LOUDEST
     if not sane.all():
         first = int(np.argmin(sane))
-        raise BadInput(
-            f"{name}: sample {first} is {waveform[first]:g}, not a sample in [-1, 1]; export it again"
-        )
+        raise BadInput(f"{name}: sample {first} is {waveform[first]:g}, not a sample in [-1, 1]; export it again")
     return waveform

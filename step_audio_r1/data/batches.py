@@ -64,7 +64,12 @@ class _Render(grain.transforms.Map):
 
     def map(self, example: Example) -> dict[str, Any]:
         item = render_example(
-            example, self._tokenizer, self._store, think=example.think, response=example.response, format=self._format
+            example,
+            self._tokenizer,
+            self._store,
+            think=example.think,
+            response=example.response,
+            format=self._format,
         )
         counts = [n for clip in example.clips for n in self._store.tokens(clip)]
         features = [self._store.features(clip) for clip in example.clips]

@@ -1,10 +1,11 @@
 """Encoder features of clips. The encoder is frozen, so each clip is encoded once and kept on disk (float16)."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -28,25 +29,69 @@ def slots_of(frames: int) -> int:
     return (frames + 1) // 2
 
 
-def encode_clips(
-    clips: Iterable[AudioClip],
-    encode: Encode,
-    mel_bins: int,
-    token_count: TokenCount,
-    frames: int,
-) -> list[tuple[np.ndarray, list[int]]]:
-    """Features of each clip: (f16[N, S, E], audio tokens of each of its N chunks); S is cut or padded to `frames`."""
-    out = []
-    for clip in clips:
-        mels, samples = clip_mels(clip, mel_bins)
-        width = max(m.shape[0] for m in mels)
-        mel = np.stack([np.pad(m, ((0, width - len(m)), (0, 0))) for m in mels])
-        features = np.asarray(encode(mel, np.array([mel_frames(n) for n in samples], np.int32)), np.float16)
-        S = min(frames, features.shape[1])
-        fitted = np.zeros((len(features), frames, features.shape[2]), np.float16)
-        fitted[:, :S] = features[:, :S]
-        out.append((fitted, [audio_tokens(n, token_count) for n in samples]))
-    return out
+def encode_clip(
+    clip: AudioClip, encode: Encode, mel_bins: int, token_count: TokenCount
+) -> tuple[np.ndarray, list[int]]:
+    """Features f16[N, S, E] of one clip's N chunks, and the audio tokens of each."""
+    mels, samples = clip_mels(clip, mel_bins)
+    width = max(len(m) for m in mels)
+    mel = np.stack([np.pad(m, ((0, width - len(m)), (0, 0))) for m in mels])
+    features = encode(mel, np.array([mel_frames(n) for n in samples], np.int32))
+    return np.asarray(features, np.float16), [audio_tokens(n, token_count) for n in samples]
+
+
+def fit_frames(features: np.ndarray, frames: int) -> np.ndarray:
+    """Features [N, S, E] cut or zero-padded to `frames` frames."""
+    short = max(0, frames - features.shape[1])
+    return np.pad(features[:, :frames], ((0, 0), (0, short), (0, 0)))
+
+
+class Features(Protocol):
+    """Where prompts and batches find the features of a clip."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(S, E) of a chunk."""
+        ...
+
+    def tokens(self, clip: str) -> list[int]:
+        """Audio tokens of each chunk of the clip."""
+        ...
+
+    def features(self, clip: str) -> np.ndarray:
+        """f16[N, S, E] of the clip's chunks."""
+        ...
+
+
+class ClipFeatures:
+    """Features of a few clips in memory (see `Features`)."""
+
+    def __init__(self, found: dict[str, tuple[np.ndarray, list[int]]], shape: tuple[int, int]):
+        frames = max((f.shape[1] for f, _ in found.values()), default=shape[0])
+        self.shape = (frames, shape[1])
+        self._found = {name: (fit_frames(f, frames), tokens) for name, (f, tokens) in found.items()}
+
+    @classmethod
+    def encode(
+        cls,
+        names: Sequence[str],
+        clips: Sequence[AudioClip],
+        encode: Encode,
+        mel_bins: int,
+        d_model: int,
+        token_count: TokenCount,
+    ) -> "ClipFeatures":
+        """Encodes `clips` under `names`; `d_model` (E) is needed where there is no clip."""
+        found = {n: encode_clip(c, encode, mel_bins, token_count) for n, c in zip(names, clips)}
+        return cls(found, (1, d_model))
+
+    def tokens(self, clip: str) -> list[int]:
+        """Audio tokens of each chunk."""
+        return self._found[clip][1]
+
+    def features(self, clip: str) -> np.ndarray:
+        """f16[N, S, E]."""
+        return self._found[clip][0]
 
 
 class FeatureStore:
@@ -107,7 +152,13 @@ def _mels_at(task: tuple[str, int, int]) -> tuple[list[np.ndarray], list[int]]:
 
 
 def build_features(
-    dataset: Dataset, out: Path, encode: Encode, mel_bins: int, token_count: TokenCount, workers: int, batch: int = 64
+    dataset: Dataset,
+    out: Path,
+    encode: Encode,
+    mel_bins: int,
+    token_count: TokenCount,
+    workers: int,
+    batch: int = 64,
 ) -> Path:
     """Encodes every clip of `dataset` once into `out` (features.npy, tokens.npy, starts.npy); reuses what is there."""
     if (out / "features.npy").exists():

@@ -1,8 +1,8 @@
 """Datasets on disk: a directory of ArrayRecord shards (clips and examples) and an index that says what they hold.
 
-  DIR/dataset.json                          counts, files with their sizes, where it came from; written last
-  DIR/clips-00000-of-00002.arrayrecord      one JSON header line + FLAC bytes a record
-  DIR/SOURCE-00000-of-00001.arrayrecord     examples, one JSON object a record (data/records.py)
+DIR/dataset.json                          counts, files with their sizes, where it came from; written last
+DIR/clips-00000-of-00002.arrayrecord      one JSON header line + FLAC bytes a record
+DIR/SOURCE-00000-of-00001.arrayrecord     examples, one JSON object a record (data/records.py)
 """
 
 import json
@@ -182,6 +182,4 @@ class DatasetWriter:
 
     def finish(self, **about: Any) -> None:
         """Writes the index with what `about` says of the origin."""
-        write_json(
-            self.directory / INDEX, {**about, "shards": self._shards, "clip_ids": self._clip_ids}
-        )
+        write_json(self.directory / INDEX, {**about, "shards": self._shards, "clip_ids": self._clip_ids})

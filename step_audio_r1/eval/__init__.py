@@ -1,0 +1,41 @@
+"""Evaluation: what is measured, audio conditions, scoring of outputs, intervals, the project's claims."""
+
+from step_audio_r1.eval.claims import judge_claims
+from step_audio_r1.eval.conditions import Conditions, EncodeClip
+from step_audio_r1.eval.config import Arm, Condition, EvalConfig, Job, jobs_of
+from step_audio_r1.eval.intervals import (
+    Difference,
+    bootstrap_mean,
+    mcnemar,
+    paired_difference,
+    wilson,
+)
+from step_audio_r1.eval.run import Generate, evaluate, sampling_of, select_items
+from step_audio_r1.eval.scoring import PERCEPTION_KINDS, score
+from step_audio_r1.eval.summary import GROUPS, REASONING_KINDS, summarise, write_summary
+
+__all__ = [
+    "GROUPS",
+    "PERCEPTION_KINDS",
+    "REASONING_KINDS",
+    "Arm",
+    "Condition",
+    "Conditions",
+    "Difference",
+    "EncodeClip",
+    "EvalConfig",
+    "Generate",
+    "Job",
+    "bootstrap_mean",
+    "evaluate",
+    "jobs_of",
+    "judge_claims",
+    "mcnemar",
+    "paired_difference",
+    "sampling_of",
+    "score",
+    "select_items",
+    "summarise",
+    "wilson",
+    "write_summary",
+]

@@ -224,9 +224,7 @@ def _open_all(source: Path, stack: contextlib.ExitStack) -> dict[str, _Tensor]:
     return tensors
 
 
-def _check(
-    source: Path, tensors: Mapping[str, _Tensor], chosen: Sequence[Entry], parts: Sequence[str]
-) -> None:
+def _check(source: Path, tensors: Mapping[str, _Tensor], chosen: Sequence[Entry], parts: Sequence[str]) -> None:
     """Compares names, shapes and types with the table before anything is read."""
     expected = {name: entry.public_shape for entry in chosen for name in entry.names}
     missing = [name for name in expected if name not in tensors]
@@ -275,9 +273,7 @@ def _slice(tensor: _Tensor, index: tuple[slice, ...]) -> np.ndarray:
         raise BadInput(f"{tensor.file}: tensor {tensor.name} cannot be read: {_line(error)}") from error
 
 
-def public_tensors(
-    config: ModelConfig, parts: Sequence[str] = PARTS
-) -> Iterator[tuple[str, tuple[int, ...]]]:
+def public_tensors(config: ModelConfig, parts: Sequence[str] = PARTS) -> Iterator[tuple[str, tuple[int, ...]]]:
     """(public name, shape) of every tensor of these parts, in the order they are written."""
     for entry in _chosen(config, parts):
         for name in entry.names:

@@ -165,9 +165,7 @@ class _Reader:
             segment.tune = True
             self._claim(word, "tune", "music", tune_of(self.truth) if self.domain == "music" else None)
         elif text in world.EMOTIONS:
-            self._claim(
-                word, "reasoning", "speech", self.truth.get("word_emotion" if segment.verb else "emotion")
-            )
+            self._claim(word, "reasoning", "speech", self.truth.get("word_emotion" if segment.verb else "emotion"))
         elif text in _SPEECH_WORDS:
             self._spoken(word, segment)
         elif text not in _SILENT:

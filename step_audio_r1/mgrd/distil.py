@@ -46,6 +46,8 @@ class MGRDConfig:
     Attributes:
       questions: how many questions are asked.
       samples: K, chains a question.
+      think_prefix: words every chain begins with, the distillation prompt of models that follow no instructions ("hear"
+        for the miniature); the kept chains are trained without it being given.
       sampling: how they are drawn; min_think_tokens >= 1 bans the empty think block.
       filters: names in `FILTERS`, in the order in which they run.
       min_claim_precision: least share of true claims among the checkable ones of a kept chain.
@@ -58,6 +60,7 @@ class MGRDConfig:
 
     questions: int = 480
     samples: int = 8
+    think_prefix: str = ""
     sampling: SamplingConfig = dataclasses.field(default_factory=lambda: SamplingConfig(min_think_tokens=1))
     filters: tuple[str, ...] = DEFAULT_FILTERS
     min_claim_precision: float = 1.0
@@ -170,17 +173,19 @@ class _Sampler:
     def _part(self, group: Sequence[Example], path: Path) -> list[dict[str, str]]:
         """Outputs of a chunk, question by question: read if the file is of this run, sampled otherwise."""
         sampling = dataclasses.asdict(self.config.sampling)
-        settings = [self.seed, self.config.samples, self.format, self.about, sampling, [q.id for q in group]]
+        prefix = self.config.think_prefix
+        settings = [self.seed, self.config.samples, prefix, self.format, self.about, sampling, [q.id for q in group]]
         name = fingerprint(json.dumps(settings))
         if path.exists():
             header, *rows = read_jsonl(path)
             if header == {"run": name}:
                 return rows
-        prompts = [make_prompt(q, self.tokenizer, self.store, format=self.format) for q in group]
+        options = {"format": self.format, "think_prefix": prefix}
+        prompts = [make_prompt(q, self.tokenizer, self.store, **options) for q in group]
         rollout = self.generate(prompts, self.config.samples, self.config.sampling, self.seed)
         rows = [
             {
-                "output": completion_text(rollout, i, self.tokenizer, format=self.format),
+                "output": completion_text(rollout, i, self.tokenizer, **options),
                 "finish_reason": reason,
             }
             for i, reason in enumerate(rollout.finish_reasons)
@@ -192,9 +197,7 @@ class _Sampler:
 
 def _judged(chains: Sequence[Chain], questions: Sequence[Example], config: MGRDConfig) -> list[Chain]:
     owners = [question for question in questions for _ in range(config.samples)]
-    return [
-        run_filters(chain, q, config.filters, config.limits) for chain, q in zip(chains, owners, strict=True)
-    ]
+    return [run_filters(chain, q, config.filters, config.limits) for chain, q in zip(chains, owners, strict=True)]
 
 
 def choose(chains: Sequence[Chain], config: MGRDConfig) -> list[Chain]:
@@ -215,9 +218,7 @@ def choose(chains: Sequence[Chain], config: MGRDConfig) -> list[Chain]:
     best = set()
     for group in passed.values():
         best |= {(c.example_id, c.sample) for c in sorted(group, key=_rank)[: config.keep_per_question]}
-    return [
-        _chosen(c, (c.example_id, c.sample) in distinct, (c.example_id, c.sample) in best) for c in chains
-    ]
+    return [_chosen(c, (c.example_id, c.sample) in distinct, (c.example_id, c.sample) in best) for c in chains]
 
 
 def _rank(chain: Chain) -> tuple[int, int, int]:

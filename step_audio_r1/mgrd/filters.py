@@ -137,9 +137,7 @@ def claims(chain: Chain, example: Example, limits: FilterLimits) -> FilterVerdic
         return FilterVerdict("claims", True, "ok", precision)
     percepts = any(claim["kind"] != "reasoning" for claim in wrong)
     detail = "; ".join(claim["text"] for claim in wrong)
-    return FilterVerdict(
-        "claims", False, "false percept" if percepts else "false derivation", precision, detail=detail
-    )
+    return FilterVerdict("claims", False, "false percept" if percepts else "false derivation", precision, detail=detail)
 
 
 def coherence(chain: Chain, example: Example, limits: FilterLimits) -> FilterVerdict:
@@ -167,18 +165,12 @@ def follows(chain: Chain, example: Example, limits: FilterLimits) -> FilterVerdi
     if implied is None:
         return FilterVerdict("follows", False, "too little heard")
     agrees = verify(chain.response or None, implied, example.choices).score == 1.0
-    return FilterVerdict(
-        "follows", agrees, "ok" if agrees else "does not follow", detail=f"implies {implied}"
-    )
+    return FilterVerdict("follows", agrees, "ok" if agrees else "does not follow", detail=f"implies {implied}")
 
 
 def _in_world(example: Example) -> bool:
     """Whether the chain is about a clip of the audio world, whose language can be read closely."""
-    return (
-        bool(example.truth)
-        and example.family in FAMILIES
-        and example.domain == FAMILIES[example.family].domain
-    )
+    return bool(example.truth) and example.family in FAMILIES and example.domain == FAMILIES[example.family].domain
 
 
 def correctness(chain: Chain, example: Example, limits: FilterLimits) -> FilterVerdict:

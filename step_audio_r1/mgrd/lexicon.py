@@ -71,8 +71,7 @@ def _patterns() -> dict:
     return {
         "acoustic": {group: _pattern(terms["en"], terms["zh"]) for group, terms in acoustic.items()},
         "telegraphic": {
-            group: _pattern(terms["en"] + short.get(group, []), terms["zh"])
-            for group, terms in acoustic.items()
+            group: _pattern(terms["en"] + short.get(group, []), terms["zh"]) for group, terms in acoustic.items()
         },
         "surrogate": _pattern(table["surrogate"]["en"], table["surrogate"]["zh"]),
         "self_cognition": _pattern(table["self_cognition"]["en"], table["self_cognition"]["zh"]),

@@ -80,9 +80,7 @@ def _varied(chains: Sequence[Chain], sort: Any) -> list[Chain]:
 
 
 def _shown(chain: Chain) -> dict[str, Any]:
-    verdicts = [
-        {key: getattr(v, key) for key in ("filter", "keep", "reason", "score")} for v in chain.verdicts
-    ]
+    verdicts = [{key: getattr(v, key) for key in ("filter", "keep", "reason", "score")} for v in chain.verdicts]
     return {
         "example_id": chain.example_id,
         "clip": chain.clips[0] if chain.clips else None,
@@ -96,9 +94,7 @@ def _shown(chain: Chain) -> dict[str, Any]:
     }
 
 
-def summary_of(
-    chains: Sequence[Chain], questions: Mapping[str, Example], filters: Sequence[str]
-) -> dict[str, Any]:
+def summary_of(chains: Sequence[Chain], questions: Mapping[str, Example], filters: Sequence[str]) -> dict[str, Any]:
     """Counts of a round.
 
     Of each filter, `reasons` counts the drops; `errors` are drops because the check failed, `unchecked` are

@@ -60,9 +60,7 @@ class AudioLM(nn.Module):
         x_BTD = self.embed(tokens_BT, audio_slots_BT, features_BNSE)
         return self.decoder.forward(x_BTD, positions_BT, segment_ids_BT)
 
-    def score(
-        self, tokens_BT, audio_slots_BT, features_BNSE, positions_BT, segment_ids_BT
-    ) -> HeadOutput:
+    def score(self, tokens_BT, audio_slots_BT, features_BNSE, positions_BT, segment_ids_BT) -> HeadOutput:
         """How the model rates each token given those before it: entry t scores tokens[t]; entry 0 is 0.
 
         The first token of a segment is scored from its neighbour; its loss weight must be 0 (it always is a prompt).
@@ -77,9 +75,7 @@ class AudioLM(nn.Module):
         )
         return HeadOutput(*(jnp.pad(x, ((0, 0), (1, 0))) for x in out))
 
-    def values(
-        self, tokens_BT, audio_slots_BT, features_BNSE, positions_BT, segment_ids_BT
-    ) -> Float[Array, "B T"]:
+    def values(self, tokens_BT, audio_slots_BT, features_BNSE, positions_BT, segment_ids_BT) -> Float[Array, "B T"]:
         """A critic's float32 value of the state before each token: entry t has seen tokens[< t]; entry 0 is 0."""
         h_BTD = self.hidden(tokens_BT, audio_slots_BT, features_BNSE, positions_BT, segment_ids_BT)
         v_BT = self.value_head(h_BTD[:, :-1].astype(jnp.float32))[..., 0]

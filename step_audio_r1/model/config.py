@@ -64,5 +64,7 @@ def model_config(fields: dict[str, Any]) -> ModelConfig:
     """Builds a ModelConfig from nested dicts (a config file, or a workdir's config.json)."""
     fields = dict(fields)
     return ModelConfig(
-        encoder=EncoderConfig(**fields.pop("encoder")), decoder=DecoderConfig(**fields.pop("decoder")), **fields
+        encoder=EncoderConfig(**fields.pop("encoder")),
+        decoder=DecoderConfig(**fields.pop("decoder")),
+        **fields,
     )

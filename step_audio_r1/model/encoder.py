@@ -63,9 +63,7 @@ class Encoder(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(
-        self, mel_NFM: Float[Array, "N F M"], mel_lengths_N: Int[Array, "N"]
-    ) -> Float[Array, "N S E"]:
+    def __call__(self, mel_NFM: Float[Array, "N F M"], mel_lengths_N: Int[Array, "N"]) -> Float[Array, "N S E"]:
         """Encodes N chunks; S = F' // 2 with F' = ceil(F / 2).
 
         Args:

@@ -19,7 +19,10 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
         kernel = self.param(
-            "kernel", nn.with_logical_partitioning(fan_in, self.axes), (x.shape[-1], self.features), jnp.float32
+            "kernel",
+            nn.with_logical_partitioning(fan_in, self.axes),
+            (x.shape[-1], self.features),
+            jnp.float32,
         )
         y = x.astype(self.dtype) @ kernel.astype(self.dtype)
         if self.use_bias:
@@ -49,7 +52,10 @@ class Conv(nn.Module):
             jnp.float32,
         )
         bias = self.param(
-            "bias", nn.with_logical_partitioning(nn.initializers.zeros, ("encoder",)), (self.features,), jnp.float32
+            "bias",
+            nn.with_logical_partitioning(nn.initializers.zeros, ("encoder",)),
+            (self.features,),
+            jnp.float32,
         )
         y = jax.lax.conv_general_dilated(
             x_NTI.astype(self.dtype),

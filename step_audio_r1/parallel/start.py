@@ -5,7 +5,12 @@ import os
 import jax
 
 # What a TPU pod, SLURM or an explicit launcher sets; without any of them this is one host.
-_SIGNS = ("JAX_COORDINATOR_ADDRESS", "COORDINATOR_ADDRESS", "SLURM_JOB_NUM_NODES", "MEGASCALE_COORDINATOR_ADDRESS")
+_SIGNS = (
+    "JAX_COORDINATOR_ADDRESS",
+    "COORDINATOR_ADDRESS",
+    "SLURM_JOB_NUM_NODES",
+    "MEGASCALE_COORDINATOR_ADDRESS",
+)
 
 
 def start_processes() -> None:

@@ -6,8 +6,6 @@ own: its result is `encoder.safetensors` in the public layout, which other runs 
 
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,15 +15,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from step_audio_r1.audio import log_mel
-from step_audio_r1.data.world.clips import (
-    CONTENT_CLASSES,
-    LOUDNESS_CLASSES,
-    PITCH_CLASSES,
-    RATE_CLASSES,
-    make_clip,
-)
-from step_audio_r1.errors import BadInput
+from step_audio_r1.data.world.frames import HEADS, make_frames
 from step_audio_r1.files import write_json
 from step_audio_r1.interop import export_params
 from step_audio_r1.model import ModelConfig
@@ -34,7 +24,6 @@ from step_audio_r1.model.layers import Linear
 from step_audio_r1.parallel import TRAINING, batch_rows_divide, batch_sharding, make_mesh, shardings
 from step_audio_r1.pipeline.config import EncoderStage, RunConfig
 from step_audio_r1.pipeline.workdir import Workdir
-from step_audio_r1.progress import Progress
 from step_audio_r1.train import (
     Checkpoints,
     LoopPlan,
@@ -46,13 +35,6 @@ from step_audio_r1.train import (
     schedule,
     train_state,
 )
-
-HEADS = {
-    "content": CONTENT_CLASSES,
-    "pitch": PITCH_CLASSES,
-    "loudness": LOUDNESS_CLASSES,
-    "rate": RATE_CLASSES,
-}
 
 
 class FrameClassifier(nn.Module):
@@ -116,15 +98,14 @@ def pretrain_encoder(config: RunConfig, workdir_path: Path | str) -> None:
     stream = FrameBatches(*frames, stage.rows, config.seed)
 
     mel_shape = (1, *frames[0].shape[1:])
+
     def init(key):
         return model.init(key, jnp.zeros(mel_shape), jnp.full((1,), mel_shape[1]))["params"]
 
     boxed = jax.eval_shape(init, jax.random.key(0))
     where = shardings(boxed, mesh, TRAINING)
     checkpoints = Checkpoints(workdir.path, config.keep_checkpoints)
-    abstract = jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), nn.unbox(boxed), where
-    )
+    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), nn.unbox(boxed), where)
     state, first = None, 0
     for step in checkpoints.steps():
         meta = checkpoints.meta(step)
@@ -151,34 +132,9 @@ def pretrain_encoder(config: RunConfig, workdir_path: Path | str) -> None:
     checkpoints.close()
 
 
-def make_frames(split: str, clips: int, mel_bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """Log-mels f16[clips, F, M] and frame labels int8[clips, 4, S] of a split."""
-    if clips < 1:
-        raise BadInput(f"config.world.{split}={clips}: the encoder stage needs clips")
-    with (
-        ProcessPoolExecutor(mp_context=get_context("spawn")) as pool,
-        Progress(f"make {split} frames", clips, "clip") as progress,
-    ):
-        out = []
-        for item in pool.map(_frames_of, [(split, i, mel_bins) for i in range(clips)], chunksize=32):
-            out.append(item)
-            progress.advance()
-    mels, labels = zip(*out)
-    return np.stack(mels), np.stack(labels)
-
-
-def _frames_of(task: tuple[str, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    split, index, mel_bins = task
-    clip, _, labels = make_clip(split, index)
-    mel = log_mel(clip.waveform, n_mels=mel_bins).astype(np.float16)
-    return mel, np.stack([getattr(labels, name) for name in HEADS])
-
-
 def _placer(mesh):
     where = batch_sharding(mesh)
-    return lambda batch: FrameBatch(
-        **{k: jax.make_array_from_process_local_data(where, v) for k, v in batch.items()}
-    )
+    return lambda batch: FrameBatch(**{k: jax.make_array_from_process_local_data(where, v) for k, v in batch.items()})
 
 
 def _make_step(model, tx, rate, mesh):

@@ -10,7 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from step_audio_r1.audio import AudioClip
-from step_audio_r1.data.features import Encode, FeatureStore, build_features, encode_clips, fingerprint
+from step_audio_r1.data.features import (
+    Encode,
+    FeatureStore,
+    build_features,
+    encode_clip,
+    fingerprint,
+    fit_frames,
+)
 from step_audio_r1.data.store import Dataset, ExampleSource
 from step_audio_r1.data.world.dataset import write_world
 from step_audio_r1.data.world.examples import vocabulary
@@ -25,8 +32,6 @@ from step_audio_r1.rollout import LocalEngine
 from step_audio_r1.text import Tokenizer, close_ids, word_level_tokenizer
 
 SHIPPED_ENCODER = Path(__file__).parent.parent / "assets" / "miniature_encoder.safetensors"
-# What the clips of one dataset become is at most this many encoder frames: 25 s at 25 Hz, and the margin of its padding.
-MAX_FRAMES = 750
 
 
 class Resources:
@@ -97,7 +102,12 @@ class Resources:
             out = self.workdir.features(f"{name}-{key}")
             model = self.config.model
             build_features(
-                dataset, out, self.encode, model.encoder.mel_bins, model.token_count, workers=os.cpu_count() or 1
+                dataset,
+                out,
+                self.encode,
+                model.encoder.mel_bins,
+                model.token_count,
+                workers=os.cpu_count() or 1,
             )
             parts.append((out, dataset.clip_ids))
         if not parts:
@@ -116,8 +126,8 @@ class Resources:
     def encode_clip(self, clip: AudioClip) -> np.ndarray:
         """Features f16[N, S, E] of one clip, cut or padded to the store's frames."""
         model = self.config.model
-        frames = self.store.shape[0]
-        return encode_clips([clip], self.encode, model.encoder.mel_bins, model.token_count, frames)[0][0]
+        features, _ = encode_clip(clip, self.encode, model.encoder.mel_bins, model.token_count)
+        return fit_frames(features, self.store.shape[0])
 
     @cached_property
     def engine(self) -> LocalEngine:

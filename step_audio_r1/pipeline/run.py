@@ -38,7 +38,10 @@ def train(config: RunConfig, workdir_path: Path | str) -> None:
     workdir = Workdir(workdir_path)
     workdir.claim(config)
     if workdir.finished(config):
-        print(f"{workdir.path}: this run is done ({len(config.order)} stages); nothing left to do", file=sys.stderr)
+        print(
+            f"{workdir.path}: this run is done ({len(config.order)} stages); nothing left to do",
+            file=sys.stderr,
+        )
         return
     jax.config.update("jax_compilation_cache_dir", str((workdir / "cache" / "programs").absolute()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
@@ -102,9 +101,7 @@ def abstract_trained(run: Resources) -> Any:
     """Shapes and places of adaptor and decoder, for restoring without any init."""
     boxed = {name: tree for name, tree in abstract_params(run.config.model).items() if name in TRAINED}
     where = shardings(boxed, run.mesh, TRAINING)
-    return jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), nn.unbox(boxed), where
-    )
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), nn.unbox(boxed), where)
 
 
 def abstract_state(stage: Stage, run: Resources) -> Any:
@@ -125,9 +122,7 @@ def run_sft(stage: SFTStage, context: StageContext, params: Any) -> Any:
     tx = optimiser(stage.optimiser, stage.steps)
     sources = {name: (run.source(name), weight) for name, weight in stage.sources.items()}
     process = (jax.process_index(), jax.process_count())
-    iterator = batches(
-        sources, run.tokenizer, run.store, stage.batch, context.seed, run.config.format, process
-    )
+    iterator = batches(sources, run.tokenizer, run.store, stage.batch, context.seed, run.config.format, process)
     if context.resume:
         state = context.resume.state
         iterator.set_state(context.resume.data)

@@ -20,11 +20,11 @@ _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "nu
 class Workdir:
     """Paths of a run.
 
-      config.json, provenance.json, stages.json     what it is, where it came from, how far it got
-      tokenizer.json, encoder.safetensors           what never changes in it
-      checkpoints/  metrics.jsonl  tensorboard/     training
-      data/world/SPLIT/  cache/                     generated clips; encoder features and compiled programs
-      chains/round_NN/  eval/  report.html          results
+    config.json, provenance.json, stages.json     what it is, where it came from, how far it got
+    tokenizer.json, encoder.safetensors           what never changes in it
+    checkpoints/  metrics.jsonl  tensorboard/     training
+    data/world/SPLIT/  cache/                     generated clips; encoder features and compiled programs
+    chains/round_NN/  eval/  report.html          results
     """
 
     def __init__(self, path: Path | str):
@@ -89,7 +89,10 @@ class Workdir:
     def stage_done(self, name: str, seconds: float, steps: int) -> None:
         """Records that a stage has ended; `seconds` is the time this process spent in it."""
         if jax.process_index() == 0:
-            write_json(self / "stages.json", {**self.stages(), name: {"seconds": seconds, "done": True, "steps": steps}})
+            write_json(
+                self / "stages.json",
+                {**self.stages(), name: {"seconds": seconds, "done": True, "steps": steps}},
+            )
 
     def finished(self, config: RunConfig) -> bool:
         """Whether every stage has ended and all that was to be measured is summarised."""

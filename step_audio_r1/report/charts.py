@@ -70,9 +70,7 @@ def line_chart(title: str, series: Sequence[Series], axes: Axes, width: int = 35
     return Markup(
         '<svg class="chart" role="img" viewBox="0 0 {w} {h}" aria-label="{label}" style="max-width:{most}px">'
         "{drawn}</svg>"
-    ).format(
-        w=width, h=frame.height, label=_spoken(title, series, axes), most=round(width * 1.25), drawn=drawn
-    )
+    ).format(w=width, h=frame.height, label=_spoken(title, series, axes), most=round(width * 1.25), drawn=drawn)
 
 
 def swatch(style: int, dashed: bool = False, markers: bool = True) -> Markup:
@@ -179,7 +177,7 @@ def _x_axis(frame: _Frame) -> list[Markup]:
             else:
                 drawn.append(_text(name, frame.x(place), floor + 17, "middle"))
     else:
-        ticks = [t for t in _ticks(frame.x_low, frame.x_high, 5) if frame.x_low <= t <= frame.x_high]
+        ticks = [t for t in _ticks(frame.x_low, frame.x_high) if frame.x_low <= t <= frame.x_high]
         drawn = [_text(f"{tick:.12g}", frame.x(tick), floor + 17, "middle") for tick in ticks]
     middle = (frame.left + frame.width - _RIGHT) / 2
     return [*drawn, _text(frame.axes.x_label, middle, frame.height - 6, "middle")]

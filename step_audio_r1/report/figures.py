@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from step_audio_r1.report.charts import Axes, Series, line_chart, swatch
-from step_audio_r1.report.tables import Table, headline_rows, with_interval
+from step_audio_r1.report.tables import Table, count_of, headline_rows, with_interval
 from step_audio_r1.report.workdir import Row, Run, interval_of, number_or_none, select, stage_label
 
 ARM_STYLE = {"thinking": 1, "direct": 2}
@@ -79,9 +79,7 @@ def budget_figure(run: Run) -> Figure | None:
         for row in rows:
             mean = number_or_none(row.get("mean_think_tokens"))
             tokens = "–" if mean is None else f"{mean:.1f}"
-            cells.append(
-                [stage_label(key), _budget_name(row), with_interval(row), tokens, str(row.get("n", "–"))]
-            )
+            cells.append([stage_label(key), _budget_name(row), with_interval(row), tokens, count_of(row)])
     if not panels:
         return None
     legend = [
@@ -166,9 +164,7 @@ def _length_panel(rows: list[Row]) -> tuple[str, Markup] | None:
         Series("raw", raw, 3, markers=False, faint=True),
         Series("tokens", _smoothed(raw), 3, markers=False),
     ]
-    return "Length of thinking", line_chart(
-        "Thinking length", series, Axes("step of the run", "tokens a rollout")
-    )
+    return "Length of thinking", line_chart("Thinking length", series, Axes("step of the run", "tokens a rollout"))
 
 
 _REWARDS = {"correct": (1, False), "format": (2, True)}

@@ -177,7 +177,7 @@ def _shown(row: Row, key: StageKey) -> Shown:
         grounded=row.get("grounded"),
         surrogate=row.get("surrogate"),
         tokens="" if tokens is None else f"{tokens:g} tokens",
-        unfinished=row.get("finish_reason") not in (None, "stop", "eos", "end"),
+        unfinished=row.get("finish_reason") == "length",
     )
 
 
@@ -209,9 +209,7 @@ def _round(row: Row, latest: bool) -> Round:
     for kept in (True, False):
         some = [c for c in row["sample"] if bool(c.get("kept")) is kept][:CHAINS_SHOWN]
         chains += [_sampled(chain, latest) for chain in some]
-    words = {
-        name: str(row.get(name, "?")) for name in ("round", "questions", "examples_written", "model_step")
-    }
+    words = {name: str(row.get(name, "?")) for name in ("round", "questions", "examples_written", "model_step")}
     return Round(
         label=f"Round {words['round']}",
         questions=words["questions"],

@@ -82,9 +82,7 @@ def _provenance(run: Run) -> list[tuple[str, str]]:
         "git": known.get("git"),
         "started": known.get("started"),
         "command": " ".join(map(str, command)) if isinstance(command, list) else command,
-        "versions": ", ".join(f"{k} {v}" for k, v in versions.items())
-        if isinstance(versions, dict)
-        else versions,
+        "versions": ", ".join(f"{k} {v}" for k, v in versions.items()) if isinstance(versions, dict) else versions,
         "frozen encoder": known.get("encoder"),
     }
     return [(name, str(value)) for name, value in facts.items() if value not in (None, "")]

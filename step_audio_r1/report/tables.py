@@ -63,6 +63,12 @@ def with_interval(row: Row) -> str:
     return percent(row.get("accuracy")) + ends
 
 
+def count_of(row: Row) -> str:
+    """How many items a row rests on."""
+    number = number_or_none(row.get("n"))
+    return NONE if number is None else f"{number:g}"
+
+
 def headline_rows(run: Run) -> list[Row]:
     """Results with the real sound over all domains: direct, and thinking without a budget."""
     rows = select(run.summary, condition="real", domain="all")
@@ -112,7 +118,7 @@ def _score(row: Row | None, shared: float | None = None) -> str:
     """Accuracy with interval, and with n where the column has no n of its own."""
     if row is None or number_or_none(row.get("accuracy")) is None:
         return NONE
-    return with_interval(row) if shared else f"{with_interval(row)} ({row.get('n', '?')})"
+    return with_interval(row) if shared else f"{with_interval(row)} ({count_of(row)})"
 
 
 def _shared_n(rows: Sequence[Row]) -> float | None:
@@ -127,9 +133,7 @@ def _head(title: str, shared: float | None) -> str:
 
 def conditions_table(run: Run) -> Table | None:
     """Accuracy with the real sound, with silence, with noise and with another clip's sound."""
-    rows = [
-        r for r in select(run.summary, domain="all") if r.get("arm") == "direct" or r.get("budget") is None
-    ]
+    rows = [r for r in select(run.summary, domain="all") if r.get("arm") == "direct" or r.get("budget") is None]
     kind = next((k for k in GROUP_KINDS if select(rows, kind=k, condition="silence")), None)
     if kind is None:
         kind = next((k for k in GROUP_KINDS if any(_is_other(row, k) for row in rows)), None)
@@ -141,9 +145,7 @@ def conditions_table(run: Run) -> Table | None:
         for arm in ("direct", "thinking"):
             mine = {row.get("condition"): row for row in select(rows, at=key, arm=arm)}
             if mine:
-                cells.append(
-                    [stage_label(key), arm, *(_score(mine.get(name), shared[name]) for name in CONDITIONS)]
-                )
+                cells.append([stage_label(key), arm, *(_score(mine.get(name), shared[name]) for name in CONDITIONS)])
     note = "A model that listens loses what it knows when the sound goes; what is left is what it guesses."
     head = ["stage", "arm", *(_head(name, shared[name]) for name in CONDITIONS)]
     return Table(f"What is left without the sound ({kind} questions)", head, cells, 2, note)
@@ -160,9 +162,7 @@ def perception_table(run: Run) -> Table | None:
     for key in run.stage_keys(rows):
         for row in select(rows, at=key):
             name = [stage_label(key), str(row["kind"]), str(row.get("domain", "all"))]
-            cells.append(
-                [*name, percent(row.get("claim_precision")), with_interval(row), str(row.get("n", NONE))]
-            )
+            cells.append([*name, percent(row.get("claim_precision")), with_interval(row), count_of(row)])
     if not cells:
         return None
     head = ["stage", "task", "domain", "true percepts, %", "wholly right, %", "n"]
@@ -201,11 +201,8 @@ def verdicts(run: Run) -> list[Verdict]:
         state = {True: "holds", False: "missed"}.get(row.get("holds"), "open")
         pair = interval_of(row.get("interval"))
         interval = NONE if pair is None else f"[{_signed(pair[0])}, {_signed(pair[1])}]"
-        number = number_or_none(row.get("n"))
         words = [str(row.get(name) or "") for name in ("claim", "result", "detail")]
-        found.append(
-            Verdict(words[0], words[1], state, NONE if number is None else f"{number:g}", interval, words[2])
-        )
+        found.append(Verdict(words[0], words[1], state, count_of(row), interval, words[2]))
     return found
 
 
@@ -223,9 +220,7 @@ def progress_table(run: Run) -> Table:
         steps = max((n for n in (*logged, seen.get("steps")) if number_or_none(n) is not None), default=None)
         settings = configs.get(name) if isinstance(configs.get(name), dict) else {}
         planned = number_or_none(settings.get("steps"))
-        state = (
-            "done" if seen.get("done") is True else "not begun" if steps is None else "begun, not finished"
-        )
+        state = "done" if seen.get("done") is True else "not begun" if steps is None else "begun, not finished"
         count = NONE if steps is None else f"{steps:g}" + (f" of {planned:g}" if planned else "")
         cells.append([name.replace("_", " "), state, count, _duration(seen.get("seconds"))])
     return Table("Stages of this run", ["stage", "state", "steps", "time"], cells, 2)

@@ -121,9 +121,7 @@ def read_workdir(path: Path) -> Run:
     run.provenance = run._json("provenance.json", dict) or {}
     stages = run._json("stages.json", dict) or {}
     run.stages = {name: row for name, row in stages.items() if isinstance(row, dict)}
-    run.metrics = [
-        _finite(row) for row in run._lines(path / "metrics.jsonl") if "stage" in row and "step" in row
-    ]
+    run.metrics = [_finite(row) for row in run._lines(path / "metrics.jsonl") if "stage" in row and "step" in row]
     summary = run._json("eval/summary.json", list) or []
     run.summary = [row for row in summary if _is_result(row)]
     verdicts = run._json("eval/claims.json", list)
@@ -157,8 +155,7 @@ def select(rows: Iterable[Row], **wanted: Any) -> list[Row]:
     return [
         row
         for row in rows
-        if (at is None or stage_key(row) == at)
-        and all(row.get(name) == value for name, value in wanted.items())
+        if (at is None or stage_key(row) == at) and all(row.get(name) == value for name, value in wanted.items())
     ]
 
 

@@ -161,7 +161,9 @@ class PPO:
             abstract_train_state(critic, self._critic_tx, self._mesh),
         )
 
-    def iterate(self, state: PPOState, rows: RolloutBatch, iteration: int, seed: int) -> tuple[PPOState, dict[str, Mean]]:
+    def iterate(
+        self, state: PPOState, rows: RolloutBatch, iteration: int, seed: int
+    ) -> tuple[PPOState, dict[str, Mean]]:
         """Scores, then updates critic and actor in minibatches drawn by (seed, iteration)."""
         cfg = self._config
         rows = self._place(rows)

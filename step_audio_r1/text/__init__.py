@@ -3,6 +3,7 @@
 from step_audio_r1.text.answers import extract_choice, extract_number, is_number, normal_text, plain_answer
 from step_audio_r1.text.formats import FORMATS, OutputFormat, Parsed, format_named, parse
 from step_audio_r1.text.messages import Audio, Message, Role, Text
+from step_audio_r1.text.prompts import with_choices
 from step_audio_r1.text.template import Rendered, Span, close_ids, continuation_ids, render
 from step_audio_r1.text.tokenizer import StreamDecoder, Tokenizer, word_level_tokenizer
 
@@ -28,5 +29,6 @@ __all__ = [
     "parse",
     "plain_answer",
     "render",
+    "with_choices",
     "word_level_tokenizer",
 ]

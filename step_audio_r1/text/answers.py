@@ -90,18 +90,14 @@ def _mentions(text: str, keys: Sequence[str]) -> set[int]:
     }
 
 
-_UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
-)
+_UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
 _UNITS = (*_UNITS.split(), "seventeen", "eighteen", "nineteen")
 _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _VALUES = {name: n for n, name in enumerate(_UNITS)} | {name: 20 + 10 * n for n, name in enumerate(_TENS)}
 _UNIT_WORDS = "|".join(_UNITS[1:10])
 _LONGEST_FIRST = "|".join(sorted(_UNITS, key=len, reverse=True))
 _BELOW_HUNDRED = rf"(?:(?:{'|'.join(_TENS)})(?:[-\s]+(?:{_UNIT_WORDS}))?|{_LONGEST_FIRST})"
-_NUMBER_WORDS = (
-    rf"(?:(?:(?:an?|{_UNIT_WORDS})\s+)?hundred(?:\s+(?:and\s+)?{_BELOW_HUNDRED})?|{_BELOW_HUNDRED})"
-)
+_NUMBER_WORDS = rf"(?:(?:(?:an?|{_UNIT_WORDS})\s+)?hundred(?:\s+(?:and\s+)?{_BELOW_HUNDRED})?|{_BELOW_HUNDRED})"
 _NUMBER = re.compile(
     r"(?P<sign>(?<![\w)])-\s?|\b(?:minus|negative)\s+)?\$?(?:"
     r"(?<![a-z0-9_.])(?P<whole>\d+)\s+(?P<over>\d+/\d+)"

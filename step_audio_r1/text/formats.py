@@ -79,13 +79,9 @@ class Parsed:
 
 _THINK_TAG = re.compile(r"<(?P<slash>/?)think(?:ing)?\s*>", re.IGNORECASE)
 _RESPONSE_TAG = re.compile(r"</?response\s*>", re.IGNORECASE)
-_RESPONSE_BLOCK = re.compile(
-    r"<response\s*>((?:(?!<response\s*>).)*?)</response\s*>", re.IGNORECASE | re.DOTALL
-)
+_RESPONSE_BLOCK = re.compile(r"<response\s*>((?:(?!<response\s*>).)*?)</response\s*>", re.IGNORECASE | re.DOTALL)
 _RESPONSE_LINE = re.compile(r"^[ \t*]*response[ \t*]*[:：][ \t*]*", re.IGNORECASE | re.MULTILINE)
-_ANNOTATION = re.compile(
-    r"\A\W{0,12}(?:json\s*)?\{\s*[\"'](?:model|prompt|transcription|speaker_\w{1,20})[\"']\s*:"
-)
+_ANNOTATION = re.compile(r"\A\W{0,12}(?:json\s*)?\{\s*[\"'](?:model|prompt|transcription|speaker_\w{1,20})[\"']\s*:")
 
 
 def parse(text: str) -> Parsed:

@@ -127,9 +127,7 @@ class _Writer:
     def conversation(self, messages: Sequence[Message], audio_tokens: Sequence[Sequence[int]]) -> None:
         parts = sum(isinstance(part, Audio) for message in messages for part in message.parts)
         if parts != len(audio_tokens):
-            raise BadInput(
-                f"audio_tokens: {len(audio_tokens)} entries for {parts} audio parts; give one each"
-            )
+            raise BadInput(f"audio_tokens: {len(audio_tokens)} entries for {parts} audio parts; give one each")
         counts = iter(audio_tokens)
         for message in messages:
             start = len(self.ids)

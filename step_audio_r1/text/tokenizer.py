@@ -59,9 +59,7 @@ class Tokenizer:
             return cls(tokenizers.Tokenizer.from_str(text))
         except Exception as error:  # `tokenizers` raises plain Exception for every defect of a file
             detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise BadInput(
-                f"{path}: not a tokenizer.json ({detail}); the file is damaged or another"
-            ) from error
+            raise BadInput(f"{path}: not a tokenizer.json ({detail}); the file is damaged or another") from error
 
     def save(self, path: Path | str) -> None:
         """Writes tokenizer.json to the file `path` atomically. Raises WorkFailed if the disk refuses."""

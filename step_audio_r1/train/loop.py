@@ -58,8 +58,8 @@ def fit(
     """Runs the stage from `plan.first_step` to its end and returns the last state.
 
     Metrics of step n are read while step n + 1 runs, so that nothing waits for the device. A checkpoint is written
-    every `checkpoint_every` steps with the iterator's state; the end of the stage is saved by the caller. `place` puts a
-    host batch on the devices, `to_device` if it is None.
+    every `checkpoint_every` steps with the iterator's state; the end of the stage is saved by the caller. `place` puts
+    a host batch on the devices, `to_device` if it is None.
     """
     place = place or functools.partial(to_device, mesh=mesh)
     pending: tuple[int, dict[str, Mean]] | None = None

@@ -31,12 +31,11 @@ def schedule(config: OptimiserConfig, steps: int) -> optax.Schedule:
 
 def optimiser(config: OptimiserConfig, steps: int) -> optax.GradientTransformation:
     """Global-norm clipping, then AdamW; weight decay on matrices only."""
+
     def is_matrix(params):
         return jax.tree.map(lambda x: x.ndim >= 2, params)
 
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(
-            schedule(config, steps), config.b1, config.b2, weight_decay=config.weight_decay, mask=is_matrix
-        ),
+        optax.adamw(schedule(config, steps), config.b1, config.b2, weight_decay=config.weight_decay, mask=is_matrix),
     )

@@ -25,9 +25,7 @@ class TrainState(struct.PyTreeNode):
     def apply(self, tx: optax.GradientTransformation, grads: Params) -> "TrainState":
         """One optimiser update."""
         updates, opt_state = tx.update(grads, self.opt_state, self.params)
-        return self.replace(
-            step=self.step + 1, params=optax.apply_updates(self.params, updates), opt_state=opt_state
-        )
+        return self.replace(step=self.step + 1, params=optax.apply_updates(self.params, updates), opt_state=opt_state)
 
 
 def abstract_params(config: ModelConfig) -> Params:
@@ -74,4 +72,3 @@ def _moment_shardings(abstract: Any, params: Params, mesh: Mesh) -> Any:
         return where if is_like_params(x) else replicated(mesh)
 
     return jax.tree.map(place, abstract, is_leaf=is_like_params)
-

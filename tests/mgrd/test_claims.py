@@ -106,9 +106,7 @@ def test_surrogate_chains_state_false_loudness_but_true_captions():
     precisions = {family: [] for family in FAMILIES}
     for example in examples("questions", "train", 900):
         text = example.messages[0].parts[1].text
-        question = Question(
-            example.family, example.kind, example.perceptual, text, example.answer, example.choices
-        )
+        question = Question(example.family, example.kind, example.perceptual, text, example.answer, example.choices)
         think, _ = surrogate_chain(example.truth, question)
         precisions[example.family].append(claim_precision(check_claims(think, example.truth)))
     for family in ("nloud", "nearer", "cause"):

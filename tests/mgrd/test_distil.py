@@ -98,9 +98,7 @@ class Script:
 
 
 def run(out, generate=None, config=CONFIG, pool=POOL):
-    return run_round(
-        generate or Script(), pool, TOKENIZER, Store(), config, out, round=1, seed=7, model_step=900
-    )
+    return run_round(generate or Script(), pool, TOKENIZER, Store(), config, out, round=1, seed=7, model_step=900)
 
 
 @pytest.fixture(scope="module")
@@ -143,9 +141,7 @@ def test_the_summary_adds_up_and_every_drop_has_a_reason(finished):
     for row in summary["filters"]:
         assert row["seen"] == seen and row["seen"] - row["kept"] == sum(row["reasons"].values())
         seen = row["kept"]
-    assert (
-        seen == summary["kept"] == summary["examples_written"] == sum(summary["kept_by_family"].values()) > 20
-    )
+    assert seen == summary["kept"] == summary["examples_written"] == sum(summary["kept_by_family"].values()) > 20
     reasons = {reason for row in summary["filters"] for reason in row["reasons"]}
     assert reasons >= {"truncated", "surrogate marker", "conclusion differs", "false percept"}
     assert reasons >= {"copy of an earlier sample", "over the question's share"}
@@ -192,16 +188,12 @@ def test_copies_and_the_share_of_a_question(finished):
 def test_most_evidence_goes_before_brevity(labelled, kept):
     question = next(e for e in POOL if e.family == "nloud")
     question = question if labelled else dataclasses.replace(question, truth={})
-    events = [
-        f"{e['kind']} {e['loudness']}" for e in next(e for e in POOL if e.family == "nloud").truth["events"]
-    ]
+    events = [f"{e['kind']} {e['loudness']}" for e in next(e for e in POOL if e.family == "nloud").truth["events"]]
     padded, brief = "hear hear hear " + " ; ".join(events[:2]), "hear " + events[0]
     thinks = [padded, brief, brief, "hear " + " ; ".join(events[:2]), "hear " + " ; ".join(events[:3])]
     chains = []
     for i, think in enumerate(thinks):
-        chain = make_chain(
-            question, f"<think>\n{think}\n</think>\nx", "stop", sample=i, seed=0, model_step=0, round=1
-        )
+        chain = make_chain(question, f"<think>\n{think}\n</think>\nx", "stop", sample=i, seed=0, model_step=0, round=1)
         chains.append(dataclasses.replace(chain, kept=True))
     chosen = choose([*chains, dataclasses.replace(chains[-1], sample=9, kept=False)], CONFIG)
     assert [c.kept for c in chosen] == [*kept, False]
@@ -254,9 +246,7 @@ def test_a_part_that_runs_out_leaves_its_places():
 
 def test_a_round_that_keeps_nothing_still_ends_well(tmp_path):
     pool = [dataclasses.replace(e, answer="none of these") for e in POOL]
-    summary = run(
-        tmp_path, config=dataclasses.replace(CONFIG, questions=8, filters=("correctness",)), pool=pool
-    )
+    summary = run(tmp_path, config=dataclasses.replace(CONFIG, questions=8, filters=("correctness",)), pool=pool)
     row = summary["filters"][0]
     assert summary["kept"] == 0 and row["reasons"] == {"verifier error": 64} and row["errors"] == 64
     assert len(Dataset(tmp_path).examples("kept")) == 0

@@ -267,17 +267,13 @@ def test_filters_stop_at_the_first_drop():
     dropped = run_filters(chain_of("hear low slow voice so afraid", "afraid"), FEEL, names, LIMITS)
     assert not dropped.kept and dropped.verdicts[-1].filter == "claims" and len(dropped.verdicts) == 4
     # Without that filter the lucky guess passes: the order and the choice are the config's.
-    lucky = run_filters(
-        chain_of("hear low slow voice so afraid", "afraid"), FEEL, ("form", "correctness"), LIMITS
-    )
+    lucky = run_filters(chain_of("hear low slow voice so afraid", "afraid"), FEEL, ("form", "correctness"), LIMITS)
     assert lucky.kept
 
 
 def test_the_oracle_passes_and_the_surrogate_does_not():
     for example in examples("audio_grounded", "train", 400):
-        chain = run_filters(
-            chain_of(example.think, example.response, example), example, tuple(FILTERS), LIMITS
-        )
+        chain = run_filters(chain_of(example.think, example.response, example), example, tuple(FILTERS), LIMITS)
         assert chain.kept, (example.think, chain.verdicts[-1])
     for index in range(300):
         truth = world.sample_truth("train", index)
@@ -322,15 +318,11 @@ def test_any_output_can_be_filtered_and_stored():
     truths += [world.sample_truth("test", i) for i in range(9)]
     for _ in range(3000):
         truth = rng.choice(truths)
-        example = asked(
-            truth, *rng.choice([("one", COUNTS), ("sad", EMOTIONS), ("3", ()), (None, ()), ("?", ())])
-        )
+        example = asked(truth, *rng.choice([("one", COUNTS), ("sad", EMOTIONS), ("3", ()), (None, ()), ("?", ())]))
         families = [name for name, family in FAMILIES.items() if family.domain == example.domain]
         example = dataclasses.replace(example, family=rng.choice(["", "x", *families]))
         output = " ".join(rng.choices(pool, k=rng.randrange(40)))
-        chain = make_chain(
-            example, output, rng.choice(["stop", "length"]), sample=0, seed=0, model_step=0, round=1
-        )
+        chain = make_chain(example, output, rng.choice(["stop", "length"]), sample=0, seed=0, model_step=0, round=1)
         for name, check in FILTERS.items():
             found = check(chain, example, LIMITS)
             assert found.filter == name and found.reason and len(found.reason) < 40

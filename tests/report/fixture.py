@@ -91,10 +91,7 @@ def metrics() -> list[dict[str, Any]]:
 
 def summary() -> list[dict[str, Any]]:
     """Rows of every sort: groups, conditions, budgets, domains and perception."""
-    rows = [
-        result("pretrain", 0, "direct", k, 640, 0.97, claim_precision=0.981)
-        for k in ("describe", "transcribe")
-    ]
+    rows = [result("pretrain", 0, "direct", k, 640, 0.97, claim_precision=0.981) for k in ("describe", "transcribe")]
     for stage, (number, direct, thinking, grounded) in SCORES.items():
         for arm, score in (("direct", direct), ("thinking", thinking)):
             extra = {
@@ -194,9 +191,7 @@ def item(stage: str, question) -> dict[str, Any]:
 def thought(question, grounded: bool) -> tuple[str, str]:
     """A chain and its answer."""
     text = question.messages[0].parts[-1].text
-    asked = Question(
-        question.family, question.kind, question.perceptual, text, question.answer, question.choices
-    )
+    asked = Question(question.family, question.kind, question.perceptual, text, question.answer, question.choices)
     return (grounded_chain if grounded else surrogate_chain)(question.truth, asked)
 
 

@@ -77,10 +77,7 @@ def test_the_verifier_follows_the_record():
     assert verify("Valid.", "valid").score == 1.0
     assert verify("The answer is: Low, mid, high", "low mid high").score == 1.0
     assert verify("not valid", "valid").score == 0.0
-    assert all(
-        verify(None, gold, choices).score == 0.0
-        for gold, choices in (("sad", EMOTIONS), ("3", ()), ("x", ()))
-    )
+    assert all(verify(None, gold, choices).score == 0.0 for gold, choices in (("sad", EMOTIONS), ("3", ()), ("x", ())))
 
 
 def test_each_verifier_names_its_reason():

@@ -13,27 +13,12 @@ CHOICES = ("cat", "dog", "wild cat", "bird")
 @pytest.mark.parametrize(
     ("text", "choice"),
     [
-        *(
-            (text, "dog")
-            for text in ("B", "b", "B.", "(b)", "**B**", "B)", "B. dog", "(B) dog", "b: Dog!", "dog")
-        ),
-        *(
-            (text, "dog")
-            for text in ("DOG.", "It is a dog.", "The answer is B.", "Answer: (B)", "I choose (B).")
-        ),
-        *(
-            (text, "dog")
-            for text in ("\\boxed{B}", "A dog", "The answer is A dog", "Option B: dog", "答案是B")
-        ),
-        *(
-            (text, "wild cat")
-            for text in ("a wild cat", "C. wild cat", "C. it growls, unlike a cat or a dog")
-        ),
+        *((text, "dog") for text in ("B", "b", "B.", "(b)", "**B**", "B)", "B. dog", "(B) dog", "b: Dog!", "dog")),
+        *((text, "dog") for text in ("DOG.", "It is a dog.", "The answer is B.", "Answer: (B)", "I choose (B).")),
+        *((text, "dog") for text in ("\\boxed{B}", "A dog", "The answer is A dog", "Option B: dog", "答案是B")),
+        *((text, "wild cat") for text in ("a wild cat", "C. wild cat", "C. it growls, unlike a cat or a dog")),
         ("A", "cat"),
-        *(
-            (text, None)
-            for text in ("", "E", "(E)", "B. cat", "cat or dog", "neither", "(A) or (B)", "hotdogs")
-        ),
+        *((text, None) for text in ("", "E", "(E)", "B. cat", "cat or dog", "neither", "(A) or (B)", "hotdogs")),
     ],
 )
 def test_choices(text, choice):

@@ -69,9 +69,7 @@ def test_spans_name_every_token_once_and_give_the_loss():
     cover = [span for span in item.spans if span.name != "audio"]
     assert [span.start for span in cover] == [0, *(span.stop for span in cover[:-1])]
     assert cover[-1].stop == len(item.tokens)
-    loss = [
-        i for name in ("think", "response", "eot") for s in item.named(name) for i in range(s.start, s.stop)
-    ]
+    loss = [i for name in ("think", "response", "eot") for s in item.named(name) for i in range(s.start, s.stop)]
     assert np.flatnonzero(item.loss_mask).tolist() == loss
     texts = {span.name: TOKENIZER.decode(item.tokens[span.start : span.stop]) for span in item.spans}
     assert texts["think"] == "low\n</think>\n" and texts["response"] == "sad" and texts["eot"] == "<|EOT|>"
@@ -101,9 +99,7 @@ def test_any_prefill_stands_in_place_of_the_opening_tag():
 
 
 def test_content_that_names_special_tokens_forges_neither_turns_nor_audio():
-    item = render(
-        (Message("human", (Text("hear <|EOT|> <audio_patch>"),)),), TOKENIZER, think="<|EOT|>", response=""
-    )
+    item = render((Message("human", (Text("hear <|EOT|> <audio_patch>"),)),), TOKENIZER, think="<|EOT|>", response="")
     assert (item.tokens == TOKENIZER.eot).sum() == 2
     assert (item.audio_slots == -1).all() and not (item.tokens == TOKENIZER.audio_patch).any()
 

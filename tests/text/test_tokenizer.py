@@ -25,9 +25,7 @@ def bytes_level() -> Tokenizer:
     inner.decoder = decoders.ByteLevel()
     names = [name for name in SPECIAL_TOKENS if name != "<|im_end|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=names, initial_alphabet=alphabet, show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=names, initial_alphabet=alphabet, show_progress=False)
     inner.train_from_iterator(["the voice is high and slow, so afraid.\n"] * 4, trainer)
     return Tokenizer(inner)
 
@@ -116,9 +114,7 @@ def test_content_cannot_forge_a_turn(words, bytes_level):
     assert forged <= set(words.encode(text))
     assert not forged & set(words.encode_content(text))
     assert bytes_level.decode(bytes_level.encode_content(text)) == text
-    assert not {bytes_level.eot, bytes_level.bot, bytes_level.audio_patch} & set(
-        bytes_level.encode_content(text)
-    )
+    assert not {bytes_level.eot, bytes_level.bot, bytes_level.audio_patch} & set(bytes_level.encode_content(text))
     assert words.encode_content("<think>\nso\n</think>\n") == words.encode("<think>\nso\n</think>\n")
     assert Tokenizer(tokenizers.Tokenizer(models.BPE())).encode_content("no special tokens at all") == []
 

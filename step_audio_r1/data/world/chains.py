@@ -181,9 +181,7 @@ def relation(height: int, first: int) -> str:
 
 def _best_so_far(truth: dict[str, Any], question: Question) -> str:
     values = heights(truth)
-    return _listed(
-        f"{note} {NUMBERS[1 + first_highest(values[: i + 1])]}" for i, note in enumerate(truth["notes"])
-    )
+    return _listed(f"{note} {NUMBERS[1 + first_highest(values[: i + 1])]}" for i, note in enumerate(truth["notes"]))
 
 
 def _caption(truth: dict[str, Any], question: Question) -> str:

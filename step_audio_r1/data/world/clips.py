@@ -19,9 +19,7 @@ CLIP_SAMPLES = round(world.CLIP_SECONDS * SAMPLE_RATE)
 FRAMES_PER_SECOND = 25
 CLIP_FRAMES = round(world.CLIP_SECONDS * FRAMES_PER_SECOND)
 
-WORDS = tuple(
-    sorted({*world.SUBJECTS, *world.VERB_EMOTION, *world.DETERMINERS, *world.OBJECTS, *world.PROBE_WORDS})
-)
+WORDS = tuple(sorted({*world.SUBJECTS, *world.VERB_EMOTION, *world.DETERMINERS, *world.OBJECTS, *world.PROBE_WORDS}))
 CONTENT_CLASSES = ("silence", *WORDS, *world.EVENT_KINDS, *world.TIMBRES)
 PITCH_CLASSES = ("none", "voice low", "voice high", *world.LEVELS)
 LOUDNESS_CLASSES = ("none", *world.LOUDNESSES)
@@ -111,9 +109,7 @@ def synthesise(truth: dict[str, Any], rng: np.random.Generator) -> tuple[np.ndar
         raise BadInput(f"domain {domain!r}: must be one of {', '.join(world.DOMAINS)}")
     missing = [field for field in _FIELDS[domain] if field not in truth]
     if missing:
-        raise BadInput(
-            f"truth of a {domain} clip: has no {missing[0]!r}; it needs {', '.join(_FIELDS[domain])}"
-        )
+        raise BadInput(f"truth of a {domain} clip: has no {missing[0]!r}; it needs {', '.join(_FIELDS[domain])}")
     waveform = np.zeros(CLIP_SAMPLES, np.float32)
     if domain == "speech":
         parts = _add_speech(waveform, truth, rng)

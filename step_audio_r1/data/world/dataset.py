@@ -18,7 +18,9 @@ def _make(task: tuple[str, int]) -> AudioClip:
     return make_clip(*task)[0]
 
 
-def write_world(split: str, clips: int, out: Path, *, seed: int = 0, workers: int = 2, sources: Sequence[str] = SOURCES) -> Path:
+def write_world(
+    split: str, clips: int, out: Path, *, seed: int = 0, workers: int = 2, sources: Sequence[str] = SOURCES
+) -> Path:
     """Writes `clips` clips of `split` and the examples they give to the dataset directory `out`.
 
     Does nothing if the directory already holds the finished dataset. Killed half-way, it starts again: the index is

@@ -73,9 +73,7 @@ def examples(source: str, split: str, count: int, seed: int = 0) -> Iterator[Exa
     if source not in SOURCES:
         raise BadInput(f"no source of the audio world is called {source!r}; there are {', '.join(SOURCES)}")
     if split not in world.SPLITS:
-        raise BadInput(
-            f"no split of the audio world is called {split!r}; there are {', '.join(world.SPLITS)}"
-        )
+        raise BadInput(f"no split of the audio world is called {split!r}; there are {', '.join(world.SPLITS)}")
     offset = TEXT_OFFSET if source in TEXT_SOURCES else 0
     balance, number = _Balance(), 0
     for index in range(offset, offset + count):

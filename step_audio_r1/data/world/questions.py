@@ -129,9 +129,7 @@ def questions_for(truth: dict[str, Any], rng: np.random.Generator) -> list[Quest
         if "{ordinal}" in text:
             text = text.format(ordinal=ORDINALS[rng.integers(len(ORDINALS))])
         questions.append(
-            Question(
-                name, family.kind, family.perceptual, text, true_answer(name, truth, text), family.choices
-            )
+            Question(name, family.kind, family.perceptual, text, true_answer(name, truth, text), family.choices)
         )
     return questions
 

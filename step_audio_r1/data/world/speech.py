@@ -51,9 +51,7 @@ class _Event(ctypes.Structure):
     ]
 
 
-_SynthCallback = ctypes.CFUNCTYPE(
-    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
-)
+_SynthCallback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
 class _Espeak:
@@ -71,9 +69,7 @@ class _Espeak:
         # A wheel's data folder, unlike a system's, must be named.
         rate = self._library.espeak_Initialize(_RETRIEVAL_SYNCHRONOUS, 0, str(data).encode(), _DONT_EXIT)
         if rate != _ESPEAK_RATE:
-            raise WorkFailed(
-                f"espeak-ng did not start (espeak_Initialize gave {rate}); reinstall espeakng-loader"
-            )
+            raise WorkFailed(f"espeak-ng did not start (espeak_Initialize gave {rate}); reinstall espeakng-loader")
         with tempfile.TemporaryDirectory() as folder:
             voice = Path(folder, "steady")
             voice.write_text(f"{voice_text}\nflutter 0\nroughness 0\n", encoding="utf-8")
@@ -169,9 +165,7 @@ def speak_sentence(
     return np.clip(waveform, -1, 1), list(zip(spans, starts, ends, strict=True))
 
 
-def speak(
-    words: Sequence[str], pitch: int, rate_wpm: int, pitch_range: int = 40
-) -> tuple[np.ndarray, list[WordTime]]:
+def speak(words: Sequence[str], pitch: int, rate_wpm: int, pitch_range: int = 40) -> tuple[np.ndarray, list[WordTime]]:
     """Speaks words as one phrase without pauses; arguments, results and errors as in `speak_sentence`.
 
     Returns:
@@ -182,7 +176,5 @@ def speak(
     """
     waveform, times = speak_sentence(" ".join(words), pitch, rate_wpm, pitch_range)
     if [word for word, _, _ in times] != list(words):
-        raise BadInput(
-            f"words {list(words)}: espeak hears {[word for word, _, _ in times]}; give plain words"
-        )
+        raise BadInput(f"words {list(words)}: espeak hears {[word for word, _, _ in times]}; give plain words")
     return waveform, times

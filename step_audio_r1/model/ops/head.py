@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-
 # Probability zero in float32, yet finite: -inf would turn the entropy's gradient into NaN.
 NEVER = -1e30
 

@@ -4,9 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
-def rotate(
-    x_BTHC: Float[Array, "B T H C"], positions_BT: Int[Array, "B T"], theta: float
-) -> Float[Array, "B T H C"]:
+def rotate(x_BTHC: Float[Array, "B T H C"], positions_BT: Int[Array, "B T"], theta: float) -> Float[Array, "B T H C"]:
     """Rotates each pair (c, c + C/2) of a head by position * theta^(-2c/C). Angles are float32."""
     half = x_BTHC.shape[-1] // 2
     frequency = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)

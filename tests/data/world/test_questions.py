@@ -127,9 +127,7 @@ GOLDEN = [
 def _question(truth, name, ordinal):
     family = FAMILIES[name]
     text = family.phrasings[0].format(ordinal=ordinal)
-    return Question(
-        name, family.kind, family.perceptual, text, true_answer(name, truth, text), family.choices
-    )
+    return Question(name, family.kind, family.perceptual, text, true_answer(name, truth, text), family.choices)
 
 
 def _texts(example):
@@ -233,9 +231,7 @@ def test_what_is_said_of_a_sound_is_true(source):
 
 
 def test_each_source_thinks_in_its_own_way():
-    heads = {
-        source: {(e.think or "none").split()[0] for e in examples(source, "train", 600)} for source in SOURCES
-    }
+    heads = {source: {(e.think or "none").split()[0] for e in examples(source, "train", 600)} for source in SOURCES}
     assert heads["text_caption"] == {"caption"}
     assert heads["text_percepts"] == heads["audio_grounded"] == {"hear"}
     assert heads["audio_verified"] == {"caption", "hear"}
@@ -254,8 +250,7 @@ def test_text_prompts_hold_all_that_their_chains_use():
 
 def test_splits_share_no_stream_of_clips():
     streams = {
-        split: [str(world.sample_truth(split, i)) for i in range(200)]
-        for split in ("train", "validation", "test")
+        split: [str(world.sample_truth(split, i)) for i in range(200)] for split in ("train", "validation", "test")
     }
     assert streams["train"] != streams["validation"] != streams["test"] != streams["train"]
     clips = {split: {c for e in examples("questions", split, 200) for c in e.clips} for split in world.SPLITS}
@@ -265,9 +260,7 @@ def test_splits_share_no_stream_of_clips():
 def test_the_probe_sentence_is_never_trained_on():
     for source in SOURCES:
         for example in examples(source, "train", 2000):
-            assert not any(
-                "okay i understand ;" in t or t.endswith("okay i understand") for t in _texts(example)
-            )
+            assert not any("okay i understand ;" in t or t.endswith("okay i understand") for t in _texts(example))
 
 
 def test_vocabulary_is_exactly_what_is_used():

@@ -1,0 +1,162 @@
+"""Runs a model over the items of an evaluation: one row an output, in `items/STAGE.jsonl`.
+
+Greedy decoding makes an output depend on model and prompt alone, so a run that was killed and called again
+writes the same bytes as one that was not; it goes on after the last job that was finished.
+"""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from step_audio_r1.data.features import FeatureStore, fingerprint
+from step_audio_r1.data.records import Example
+from step_audio_r1.errors import BadInput
+from step_audio_r1.eval.conditions import Conditions, EncodeClip
+from step_audio_r1.eval.config import EvalConfig, Job, jobs_of
+from step_audio_r1.eval.scoring import PERCEPTION_KINDS, score
+from step_audio_r1.files import read_jsonl, write_text
+from step_audio_r1.mgrd import select_questions
+from step_audio_r1.progress import Progress
+from step_audio_r1.rollout import Prompt, Rollout, SamplingConfig, completion_text, make_prompt
+from step_audio_r1.text import Tokenizer
+
+# generate(prompts, samples, sampling, seed) -> samples of each prompt, prompt by prompt
+Generate = Callable[[Sequence[Prompt], int, SamplingConfig, int], Rollout]
+Rows = list[dict[str, Any]]
+
+
+def evaluate(
+    generate: Generate,
+    examples: Sequence[Example],
+    tokenizer: Tokenizer,
+    store: FeatureStore,
+    config: EvalConfig,
+    out: Path,
+    *,
+    stage: str,
+    round: int,
+    encode_clip: EncodeClip,
+    format: str = "think",
+) -> Rows:
+    """Evaluates a model, or what is left of it, and returns the rows (see `scoring.score`).
+
+    Args:
+      generate: decodes with the weights of the stage.
+      examples: to choose the items from, with unique ids; may mix questions and perception items. Their clips
+        are also those that can be swapped in for one another.
+      tokenizer: of the model.
+      store: features of the examples' clips.
+      config: what is measured.
+      out: the file of rows, `eval/items/STAGE.jsonl`; if it exists, it is read and nothing is run.
+      stage, round: names of the model, part of the rows.
+      encode_clip: features of a clip made here (silence, noise).
+      format: output format.
+
+    Raises:
+      BadInput: there is nothing to ask.
+      WorkFailed: the disk refuses a write.
+    """
+    out = Path(out)
+    parts = out.parent / ".parts" / stage
+    if not out.exists():
+        pool = list(examples)
+        items = select_items(pool, config)
+        if not items:
+            raise BadInput(f"{out}: no items to evaluate on; prepare questions, or set evaluation.questions")
+        conditions = Conditions(pool, store, encode_clip, config.seed)
+        run = _Run(generate, tokenizer, store, config, conditions, stage, round, format)
+        rows = [row for job in jobs_of(config) for row in run.job(job, items, parts / f"{job.name}.jsonl")]
+        _write_rows(out, rows)
+    shutil.rmtree(parts, ignore_errors=True)
+    with contextlib.suppress(OSError):  # other stages may still have parts there
+        parts.parent.rmdir()
+    return read_jsonl(out)
+
+
+def select_items(examples: Iterable[Example], config: EvalConfig) -> list[Example]:
+    """The items of an evaluation: questions, then perception items, each balanced over their families.
+
+    They depend on config and examples alone, not on the order of these; selecting twice changes nothing.
+    """
+    examples = list(examples)
+    questions = [e for e in examples if e.kind not in PERCEPTION_KINDS]
+    perception = [e for e in examples if e.kind in PERCEPTION_KINDS]
+    return _balanced(questions, config.questions, config.seed) + _balanced(perception, config.describe, config.seed)
+
+
+def _balanced(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
+    families = {(e.family or f"{e.domain}/{e.kind}", e.perceptual is not False) for e in examples}
+    # `select_questions` balances the perceptual and the other families apart; this share makes them all even.
+    share = sum(perceptual for _, perceptual in families) / max(1, len(families))
+    return sorted(select_questions(examples, count, seed, share), key=lambda e: e.id)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """Does jobs; each finished one is a file."""
+
+    generate: Generate
+    tokenizer: Tokenizer
+    store: FeatureStore
+    config: EvalConfig
+    conditions: Conditions
+    stage: str
+    round: int
+    format: str
+
+    def job(self, job: Job, items: Sequence[Example], path: Path) -> Rows:
+        """Rows of a job: read if the file is of this evaluation, made otherwise."""
+        items = [item for item in items if (item.kind in PERCEPTION_KINDS) == job.perception]
+        settings = [
+            dataclasses.asdict(self.config),
+            self.stage,
+            self.round,
+            self.format,
+            [e.id for e in items],
+        ]
+        name = fingerprint(json.dumps(settings))
+        if path.exists():
+            header, *rows = read_jsonl(path)
+            if header == {"run": name}:
+                return rows
+        rows = self._rows(job, items)
+        _write_rows(path, [{"run": name}, *rows])
+        return rows
+
+    def _rows(self, job: Job, items: Sequence[Example]) -> Rows:
+        heard = self.conditions.hear(job.condition, items)
+        if not heard:
+            return []
+        with Progress(f"evaluate {self.stage}: {job.name}", len(heard), "item") as progress:
+            prompts = [
+                make_prompt(e, self.tokenizer, self.store, arm=job.arm, format=self.format, features=features)
+                for e, features in heard
+            ]
+            rollout = self.generate(prompts, 1, sampling_of(job, self.config), self.config.seed)
+            progress.advance(len(heard))
+        return [self._row(job, example, rollout, i) for i, (example, _) in enumerate(heard)]
+
+    def _row(self, job: Job, example: Example, rollout: Rollout, i: int) -> dict[str, Any]:
+        output = completion_text(rollout, i, self.tokenizer, job.arm, self.format)
+        reason = rollout.finish_reasons[i]
+        return score(example, output, reason, job, self.tokenizer, stage=self.stage, round=self.round)
+
+
+def sampling_of(job: Job, config: EvalConfig) -> SamplingConfig:
+    """How a job is decoded: greedily; thinking has to begin, except under a budget of nothing."""
+    thinks = job.arm == "thinking" and job.budget != 0
+    return SamplingConfig(
+        max_new_tokens=config.max_new_tokens,
+        temperature=0.0,
+        min_think_tokens=1 if thinks else 0,
+        thinking_budget=job.budget,
+    )
+
+
+def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    # All in ASCII: an output may hold characters that end a line for some readers (U+2028, U+0085).
+    write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
