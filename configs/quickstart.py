@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
             "name": "quickstart",
             "seed": 0,
             "model": miniature(vocab=142),
+            "encoder": "shipped",  # frozen, as in the public models; configs/miniature_encoder.py makes it
             "world": {"train": 4000, "test": 600, "probe": 8},
             "order": ("pretrain", "cold_start", "text_rlvr", "distil_1", "mgrd_1_sft", "mgrd_1_rlvr"),
             "stages": {
@@ -36,6 +37,8 @@ def get_config() -> ConfigDict:
                 "conditions": ("real", "silence", "swapped"),
                 "max_new_tokens": 48,
             },
+            "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
             "checkpoint_every": 50,
+            "log_every": 10,
         }
     )

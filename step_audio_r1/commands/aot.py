@@ -105,17 +105,18 @@ def _table(name: str, rows: int, tokens: int, row: dict[str, Any]) -> str:
         f"  peak memory       {_number(row['peak_gib'])} of {row['hbm_gib']:.2f} GiB: "
         + ("fits" if row["fits"] else "DOES NOT FIT"),
         f"    arguments       {_number(row['argument_gib'])} GiB",
-        f"    temporary       {_number(row['temp_gib'])} GiB",
-        f"  fused cycles      {_number(row['fused_cycles'], 1e-9)} G = {_number(row['fused_s'])} s "
-        f"at {_number(row['clock_ghz'])} GHz (no kernels, no collectives)",
-        f"  kernels           {row['kernel_calls']} calls, {_number(row['kernel_flops'], 1e-12)} Tflop",
-        f"  step, overlapped  {_number(row['estimated_step_s'])} s, "
-        f"{_number(row['tokens_per_s_per_chip'])} tokens/s a chip",
-        f"  compiled in       {row['compile_s']:.0f} s",
     ]
-    for c in row["collectives"] or ():
-        lines.append(f"  {c['kind']:<18}{c['count']:>6} x, {c['bytes'] / 2**30:10.3f} GiB")
-    return "\n".join(lines)
+    if row["fused_cycles"] is not None:
+        lines += [
+            f"    temporary       {_number(row['temp_gib'])} GiB",
+            f"  fused cycles      {_number(row['fused_cycles'], 1e-9)} G = {_number(row['fused_s'])} s "
+            f"at {_number(row['clock_ghz'])} GHz (no kernels, no collectives)",
+            f"  kernels           {row['kernel_calls']} calls, {_number(row['kernel_flops'], 1e-12)} Tflop",
+            f"  step, overlapped  {_number(row['estimated_step_s'])} s, "
+            f"{_number(row['tokens_per_s_per_chip'])} tokens/s a chip",
+        ]
+        lines += [f"  {c['kind']:<18}{c['count']} x, {c['bytes'] / 2**30:.3f} GiB" for c in row["collectives"]]
+    return "\n".join([*lines, f"  compiled in       {row['compile_s']:.0f} s"])
 
 
 def _number(value: float | None, scale: float = 1.0) -> str:

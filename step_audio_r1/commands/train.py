@@ -51,8 +51,10 @@ def parse(argv: list[str]) -> tuple[dict, Path]:
         rest = values(["train", *argv])
     except BadInput:
         raise
+    except (KeyError, AttributeError) as error:
+        raise BadInput(f"--config: no such field in the config: {' '.join(str(error).split())[:200]}") from error
     except Exception as error:  # absl, ml_collections and the file itself each have their own kinds
-        raise BadInput(" ".join(str(error).split())[:300] or type(error).__name__) from error
+        raise BadInput(f"--config: {' '.join(str(error).split())[:300] or type(error).__name__}") from error
     if len(rest) > 1:
         raise BadInput(f"{rest[1]!r}: not a flag; flags are --name=value")
     for name in ("config", "workdir"):

@@ -65,9 +65,9 @@ class _Data:
         """Rows of described clips."""
         return [row for row in self._rows.get(role, ()) if row["kind"] == "describe"]
 
-    def right(self, role: str, arm: str, condition: str = "real", perceptual: bool = False) -> dict[str, float]:
-        """Correctness in one arm; thinking is read at its largest budget."""
-        return values(at_largest_budget(self.questions(role, arm, condition, perceptual)), "correct")
+    def right(self, role: str, arm: str, *, perceptual: bool = False) -> dict[str, float]:
+        """Correctness in one arm with the real sound; thinking is read at its largest budget."""
+        return values(at_largest_budget(self.questions(role, arm, perceptual=perceptual)), "correct")
 
 
 def values(rows: Iterable[Row], key: str) -> dict[str, float]:
@@ -82,7 +82,8 @@ def budgets_of(rows: Iterable[Row]) -> list[int | None]:
 
 def at_largest_budget(rows: Sequence[Row]) -> list[Row]:
     """The rows of the largest budget."""
-    return [row for row in rows if row["budget"] == budgets_of(rows)[-1]] if rows else []
+    largest = budgets_of(rows)[-1:]
+    return [row for row in rows if row["budget"] in largest]
 
 
 def above(interval: Interval, bound: float = 0.0) -> bool | None:
@@ -123,7 +124,7 @@ def _compared(first: str, second: str, found: Difference) -> str:
 def _paired_claim(
     claim: str,
     names: tuple[str, str],
-    sides: tuple[Mapping[str, float], Mapping[str, float]],
+    sides: Sequence[Mapping[str, float]],
     judge: Callable[[Difference], bool | None],
     more: str = "",
 ) -> Claim | None:
@@ -146,8 +147,7 @@ def _perception(data: _Data) -> Claim | None:
     return _claim(
         "After pre-training at least 95 % of described percepts are right.",
         f"{percent(value)} of percepts are right, from {percent(interval[0])} to {percent(interval[1])}.",
-        # The bound itself is enough here, so that a perfect share of .95 is not undecided for ever.
-        True if interval[0] >= PERCEPTS_WANTED else above(interval, PERCEPTS_WANTED),
+        above(interval, PERCEPTS_WANTED),
         len(means),
         interval,
         "share of percepts right of each clip, what is left out or made up counts as wrong; 95 % interval by "
@@ -156,19 +156,13 @@ def _perception(data: _Data) -> Claim | None:
 
 
 def _trap(data: _Data) -> Claim | None:
+    arms = ("thinking", "direct")
     return _paired_claim(
         "At the cold start thinking is worse than answering directly on perceptual questions.",
-        ("thinking", "direct"),
-        (
-            data.right("cold_start", "thinking", perceptual=True),
-            data.right("cold_start", "direct", perceptual=True),
-        ),
-        lambda found: _not(above(found.interval)),
+        arms,
+        [data.right("cold_start", arm, perceptual=True) for arm in arms],
+        lambda found: {True: False, False: True, None: None}[above(found.interval)],
     )
-
-
-def _not(verdict: bool | None) -> bool | None:
-    return None if verdict is None else not verdict
 
 
 def _recovery(data: _Data) -> Claim | None:
@@ -180,12 +174,9 @@ def _recovery(data: _Data) -> Claim | None:
     return _paired_claim(
         "After MGRD thinking has gained at least 10 points over its own cold start on perceptual questions.",
         ("after MGRD", "cold start"),
-        (
-            data.right("final", "thinking", perceptual=True),
-            data.right("cold_start", "thinking", perceptual=True),
-        ),
+        [data.right(role, "thinking", perceptual=True) for role in ("final", "cold_start")],
         judge,
-        "holds if the gain is 10 points or more and its interval lies above 0; fails if the interval lies below 10",
+        "holds if the gain is 10 points or more and its interval above 0, fails if the interval is below 10",
     )
 
 
@@ -206,53 +197,53 @@ def _grounding(data: _Data) -> Claim | None:
         False if False in verdicts else None if None in verdicts else True,
         found.n,
         found.interval,
-        "grounded: names something heard, every checkable claim is true, cites no caption; holds if the gain's "
-        "interval (bootstrap over items) lies above 0 and the share's own (Wilson) above one half: "
+        "grounded: names something heard, every checkable claim is true, cites no caption; holds if the "
+        "gain's interval (bootstrap over items) lies above 0 and the share's own (Wilson) above one half: "
         f"{percent(share[0])} to {percent(share[1])}",
     )
 
 
 def _thinking_pays(data: _Data) -> Claim | None:
-    everything = paired_difference(data.right("final", "thinking"), data.right("final", "direct"))
+    arms = ("thinking", "direct")
+    overall = paired_difference(*(data.right("final", arm) for arm in arms))
     return _paired_claim(
         "After MGRD thinking is better than answering directly on perceptual questions.",
-        ("thinking", "direct"),
-        (data.right("final", "thinking", perceptual=True), data.right("final", "direct", perceptual=True)),
+        arms,
+        [data.right("final", arm, perceptual=True) for arm in arms],
         lambda found: above(found.interval),
-        f"over all questions (n = {everything.n}): {_compared('thinking', 'direct', everything)}" if everything else "",
-    )
-
-
-def _listens(data: _Data, condition: str) -> Claim | None:
-    unlimited = [r for r in data.questions("final", "thinking") if r["budget"] is None]
-    without = data.right("final", "thinking", condition)
-    chance = "a swapped clip has the same answer by chance at times" if condition == "swapped" else ""
-    return _paired_claim(
-        f"After MGRD the sound is used: thinking is better with it than with {_INSTEAD[condition]}.",
-        ("real sound", _INSTEAD[condition]),
-        (values(unlimited, "correct"), without),
-        lambda found: above(found.interval),
-        chance,
+        f"over all {overall.n} questions: {_compared(*arms, overall)}" if overall else "",
     )
 
 
 _INSTEAD = {"silence": "silence", "noise": "noise", "swapped": "another clip"}
 
 
+def _listens(data: _Data, condition: str) -> Claim | None:
+    # Other sounds are measured without a budget only, so the real one must be too.
+    real = [row for row in data.questions("final", "thinking") if row["budget"] is None]
+    other = data.questions("final", "thinking", condition)
+    return _paired_claim(
+        f"After MGRD the sound is used: thinking is better with it than with {_INSTEAD[condition]}.",
+        ("real sound", _INSTEAD[condition]),
+        [values(real, "correct"), values(other, "correct")],
+        lambda found: above(found.interval),
+        "another clip has the same answer by chance at times" if condition == "swapped" else "",
+    )
+
+
 def _budget(data: _Data) -> Claim | None:
     rows = data.questions("final", "thinking")
-    budgets = budgets_of(rows)
-    if len(budgets) < 2:
+    right = {b: values([r for r in rows if r["budget"] == b], "correct") for b in budgets_of(rows)}
+    if len(right) < 2:
         return None
-    accuracy = {b: _mean(values([r for r in rows if r["budget"] == b], "correct").values()) for b in budgets}
-    curve = ", ".join(f"{_tokens(b)} {percent(a)}" for b, a in accuracy.items() if a is not None)
-    ends = [values([r for r in rows if r["budget"] == b], "correct") for b in (budgets[-1], budgets[0])]
+    largest, smallest = list(right)[-1], next(iter(right))
+    curve = ", ".join(f"{_tokens(b)} {percent(_mean(found.values()))}" for b, found in right.items() if found)
     return _paired_claim(
         "After MGRD a larger thinking budget gives better answers.",
-        (f"budget of {_tokens(budgets[-1])}", f"budget of {_tokens(budgets[0])}"),
-        (ends[0], ends[1]),
+        (f"thinking of {_tokens(largest)}", _tokens(smallest)),
+        [right[largest], right[smallest]],
         lambda found: above(found.interval),
-        f"all budgets: {curve}; a chain cut short by the budget counts as it is, so the gain holds the damage of cutting",
+        f"by budget: {curve}; chains cut short count as they are, so a gain holds the damage of cutting",
     )
 
 

@@ -19,7 +19,8 @@ def wilson(successes: float, n: int) -> Interval:
     p, z2 = successes / n, Z95**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Rounding must not put the proportion itself outside.
+    return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
 
 
 def bootstrap_mean(values: Sequence[float], seed: int = 0) -> Interval:
@@ -70,6 +71,9 @@ def paired_difference(first: Mapping[str, float], second: Mapping[str, float], s
 def mcnemar(first_only: int, second_only: int) -> float:
     """Exact two-sided p-value that pairs in which only one side is right fall to either side alike."""
     n = first_only + second_only
-    tail = sum(math.comb(n, k) for k in range(min(first_only, second_only) + 1))
-    # Integers to the end: 2 ** n overflows a float long before a benchmark runs out of items.
+    # In integers to the end: 2 ** n overflows a float long before a benchmark runs out of items.
+    ways = tail = 1
+    for k in range(min(first_only, second_only)):
+        ways = ways * (n - k) // (k + 1)
+        tail += ways
     return 1.0 if 2 * tail >= 2**n else 2 * tail / 2**n

@@ -85,7 +85,8 @@ def select_items(examples: Iterable[Example], config: EvalConfig) -> list[Exampl
     examples = list(examples)
     questions = [e for e in examples if e.kind not in PERCEPTION_KINDS]
     perception = [e for e in examples if e.kind in PERCEPTION_KINDS]
-    return _balanced(questions, config.questions, config.seed) + _balanced(perception, config.describe, config.seed)
+    chosen = ((questions, config.questions), (perception, config.describe))
+    return [item for pool, count in chosen for item in _balanced(pool, count, config.seed)]
 
 
 def _balanced(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
@@ -111,14 +112,8 @@ class _Run:
     def job(self, job: Job, items: Sequence[Example], path: Path) -> Rows:
         """Rows of a job: read if the file is of this evaluation, made otherwise."""
         items = [item for item in items if (item.kind in PERCEPTION_KINDS) == job.perception]
-        settings = [
-            dataclasses.asdict(self.config),
-            self.stage,
-            self.round,
-            self.format,
-            [e.id for e in items],
-        ]
-        name = fingerprint(json.dumps(settings))
+        about = [self.stage, self.round, self.format, [item.id for item in items]]
+        name = fingerprint(json.dumps([dataclasses.asdict(self.config), *about]))
         if path.exists():
             header, *rows = read_jsonl(path)
             if header == {"run": name}:

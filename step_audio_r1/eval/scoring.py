@@ -1,4 +1,4 @@
-"""From an output to its row: is it right, what does its thinking claim, is that true, where does it come from.
+"""From an output to its row: is it right, what does its thinking claim, is that true, what does it rest on.
 
 Claims are always checked against the clip that the question is about, whatever was heard in its place.
 """
@@ -35,8 +35,8 @@ def score(
 
     Keys beside those that name the item and the job:
       correct: 1.0 or 0.0, None if it could not be verified.
-      grounded: the thinking names something heard, all its checkable claims are true, and it cites no caption;
-        None for direct answers and for clips without labels.
+      grounded: the thinking names something heard, all its checkable claims are true, and it cites no
+        caption; None for direct answers and for clips without labels.
       claim_precision: share of true claims among the checkable ones of the thinking; for perception items the
         share of percepts right, see `percepts_right`. None if there is nothing to check.
       surrogate: the thinking argues from a caption, see `is_surrogate`; None for direct answers.
@@ -108,7 +108,7 @@ def _counted(claims: Sequence[Claim]) -> dict[str, Any]:
 
 
 def heard_kinds(example: Example) -> tuple[str, ...]:
-    """Kinds of claims that are evidence from the sound; for a question that a caption answers, words are too."""
+    """Kinds of claims that are evidence from the sound; where a caption answers, spoken words are too."""
     return (*ACOUSTIC_KINDS, "word") if example.perceptual is False else ACOUSTIC_KINDS
 
 
@@ -122,9 +122,9 @@ def is_grounded(claims: Sequence[Claim], example: Example) -> bool:
 def is_surrogate(think: str, claims: Sequence[Claim], example: Example) -> bool:
     """Whether the thinking argues from a text in the sound's place.
 
-    It does if it cites one ("caption", "the transcript", ...), or if it holds what a caption holds and nothing
-    heard. Where the clip has no labels, thinking that names no acoustic feature stands for the latter. Words
-    without meaning are no surrogate, and neither is an empty block.
+    It does if it cites one ("caption", "the transcript", ...), or if it holds what a caption holds and
+    nothing heard. Where the clip has no labels, thinking that names no acoustic feature stands for the
+    latter. In the audio world, words without meaning are no surrogate; an empty block never is.
     """
     wording = read_wording(think)
     if wording.surrogates:
@@ -136,7 +136,7 @@ def is_surrogate(think: str, claims: Sequence[Claim], example: Example) -> bool:
 
 
 def percepts_right(claims: Sequence[Claim], example: Example) -> float | None:
-    """Share of percepts right: true ones / max(stated, those in the gold answer), so that a missing one counts.
+    """Share of percepts right: true ones / max(stated, those in the gold answer), so that gaps count.
 
     A percept said twice is right as often as the gold answer holds it. None without labels or gold answer.
     """

@@ -1,4 +1,4 @@
-"""Rows of items to rows of results: the published `eval/summary.json`, and the verdicts of `eval/claims.json`."""
+"""Rows of items to rows of results: `eval/summary.json`, and the verdicts of `eval/claims.json`."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,11 +18,11 @@ _PASS = ("stage", "round", "arm", "budget", "condition")
 
 
 def summarise(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Results of each pass (stage, round, arm, budget, condition), in the order in which passes first appear.
+    """Results of each pass (stage, round, arm, budget, condition), in the order in which passes appear.
 
-    Of each pass: all questions together, each domain, each kind, and the groups "perceptual" and "content" (as
-    kinds). Describing and transcribing are no questions: they appear as their own kinds only. `n` counts the
-    items that could be verified; the means are over items, null where no item has a value.
+    Of each pass: all questions together, each domain, each kind, and the groups "perceptual" and "content"
+    (as kinds). Describing and transcribing are no questions: they appear as their own kinds only. `n` counts
+    the items that could be verified; the means are over items, null where no item has a value.
     """
     passes: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:

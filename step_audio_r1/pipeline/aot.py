@@ -130,10 +130,15 @@ def compile_for(
         "peak_gib": None,
         "hbm_gib": chip.hbm_gib,
         "fits": False,
-        **dict.fromkeys(("fused_cycles", "clock_ghz", "fused_s", "kernel_calls", "kernel_flops", "collectives")),
-        **dict.fromkeys(("estimated_step_s", "tokens_per_s_per_chip")),
+        "fused_cycles": None,
+        "clock_ghz": chip.clock_ghz,
+        "fused_s": None,
+        "kernel_calls": None,
+        "kernel_flops": None,
+        "collectives": None,
+        "estimated_step_s": None,
+        "tokens_per_s_per_chip": None,
     }
-    row["clock_ghz"] = chip.clock_ghz
     started = time.perf_counter()
     compiled, peak = _compile(function, arguments)
     row["compile_s"] = time.perf_counter() - started
@@ -183,9 +188,12 @@ def _compile(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[
 
 
 def _needed_gib(message: str) -> float | None:
-    """What the compiler's refusal says the program needs ("Used 20.51G of 15.75G hbm")."""
-    match = re.search(r"Used ([\d.]+)([MGT]) of [\d.]+[MGT] hbm", message)
-    return float(match.group(1)) * {"M": 1 / 1024, "G": 1, "T": 1024}[match.group(2)] if match else None
+    """What the compiler's refusal says the program needs; it has two ways of saying it."""
+    match = re.search(r"\(([\d.]+)([MGT])\) exceeds available HBM|Used ([\d.]+)([MGT]) of \S+ hbm", message)
+    if match is None:
+        return None
+    number, unit = (group for group in match.groups() if group)
+    return float(number) * {"M": 1 / 1024, "G": 1, "T": 1024}[unit]
 
 
 def _speed(text: str, chip: Chip, tokens: int, chips: int) -> dict[str, Any]:
