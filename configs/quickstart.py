@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
             },
             "evaluation": {
                 "split": "test",
-                "questions": 700,
+                "questions": 600,
                 "describe": 150,
                 "arms": ("direct", "thinking"),
                 "budgets": (None, 0, 4, 8, 16),

@@ -30,7 +30,7 @@ def pretrain(steps: int) -> ConfigDict:
             "batch": BATCH,
             "optimiser": _adamw(3e-3),
             "sources": {"world:describe": 1.0},
-            "evaluate": True,
+            "evaluate": "perception",
         }
     )
 
@@ -50,7 +50,7 @@ def cold_start(steps: int) -> ConfigDict:
                 "world:audio_direct": 0.25,
                 "world:audio_verified": 0.20,
             },
-            "evaluate": True,
+            "evaluate": "everything",
         }
     )
 
@@ -115,13 +115,13 @@ def mgrd_sft(number: int, steps: int) -> ConfigDict:
                 "world:audio_direct": 0.20,
                 "world:describe": 0.10,
             },
-            "evaluate": True,
+            "evaluate": "arms",
         }
     )
 
 
 def rlvr(number: int, iterations: int, prompts: int = 16) -> ConfigDict:
-    """Stage B, Eq. 8: RLVR on audio questions of moderate difficulty (3 to 6 of 8 right) and text; 0.8 / 0.2 for audio."""
+    """Stage B, Eq. 8: RLVR on audio questions of moderate difficulty (3 to 6 of 8 right, 0.8 / 0.2) and on text."""
     return ConfigDict(
         {
             "kind": "rlvr",
@@ -135,6 +135,6 @@ def rlvr(number: int, iterations: int, prompts: int = 16) -> ConfigDict:
             "reward": {"correct_weight": 0.8, "format_weight": 0.2},
             "moderate_round": number,
             "max_tokens": 128,
-            "evaluate": True,
+            "evaluate": "everything",
         }
     )

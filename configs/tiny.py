@@ -1,6 +1,6 @@
 """Every stage in seconds, for tests and for trying things out; it learns nothing worth reporting.
 
-  step-audio-r1 train --config=configs/tiny.py --workdir=/tmp/tiny
+step-audio-r1 train --config=configs/tiny.py --workdir=/tmp/tiny
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 
 class BadInput(ValueError):
-    """What the user gave cannot be used. The message is one line: the file or field, what is wrong, what would fix it."""
+    """What the user gave cannot be used. One line: the file or field, what is wrong, what would fix it."""
 
 
 class WorkFailed(RuntimeError):

@@ -15,6 +15,7 @@ _ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",  # arrays, if any, live here; the topology alone is a TPU's
     "TPU_SKIP_MDS_QUERY": "1",  # no metadata server
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # two compilations may share a machine
+    "JAX_ENABLE_COMPILATION_CACHE": "false",  # its entries cannot be read back without a TPU
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # any: keeps libtpu from guessing and complaining
     "TPU_WORKER_HOSTNAMES": "localhost",
 }

@@ -1,4 +1,4 @@
-"""`convert --from_hf=DIR --workdir=DIR` imports a public checkpoint; `convert --workdir=DIR --to_hf=DIR` exports a run."""
+"""`convert --from_hf=DIR --workdir=DIR`: a public checkpoint in; `convert --workdir=DIR --to_hf=DIR`: a run out."""
 
 import argparse
 import sys
@@ -16,8 +16,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--workdir", required=True, type=Path, help="a run's directory")
     parser.add_argument(
         "--config",
-        help="with --from_hf: the config of the run that goes on from there; its first stage is `imported`, an sft stage "
-        "of 0 steps. Without it the workdir is only asked and evaluated",
+        help="with --from_hf: config of the run that goes on from there; its first stage is `imported`, an sft "
+        "stage of 0 steps. Without it the workdir can only be asked and evaluated",
     )
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16"), default="bfloat16", help="with --to_hf: of the weights"

@@ -1,4 +1,4 @@
-"""Examples to training batches, through Grain: mix by weight -> render -> pack with segment ids -> features -> batch."""
+"""Examples to training batches, through Grain: mix by weight -> render -> pack with segment ids -> batch."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -136,7 +136,7 @@ def batches(
         for i, (examples, _) in enumerate(kept.values())
     ]
     mixed = grain.MapDataset.mix(datasets, [weight for _, weight in kept.values()])[index::count]
-    S, E = store.shape
+    S, _ = store.shape
     rendered = mixed.map(_Render(tokenizer, store, format)).map(_fits(config))
     # One reading thread: rendering is pure Python, more threads would only wait for each other.
     stream = rendered.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=64))

@@ -201,7 +201,7 @@ def lengths(seconds: list[float]) -> dict[str, Any]:
 def kind_of_fault(reason: str) -> str:
     """A reason without the file's name, numbers and advice, so that faults of one kind count together."""
     fault = reason.partition(": ")[2].partition(";")[0].partition(":")[0]
-    return re.sub(r"\d+(\.\d+)?", "N", re.sub(r" \(.*?\)", "", fault), count=1)
+    return re.sub(r"(?<!\w)\d+(\.\d+)?", "N", re.sub(r" \(.*?\)", "", fault), count=1)
 
 
 class _Intake:

@@ -17,7 +17,7 @@ class Example:
     Attributes:
       id: unique in its dataset.
       messages: the conversation up to the assistant's turn.
-      think: target reasoning; "" means the empty think block; None means there is no target (a prompt for RL or evaluation).
+      think: target reasoning; "" is the empty think block; None: no target (a prompt for RL or evaluation).
       response: target reply after the think block; None as above.
       answer: gold answer for verifiers, or None where no truth exists.
       choices: allowed answers, () if open.

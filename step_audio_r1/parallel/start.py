@@ -16,8 +16,8 @@ _SIGNS = (
 def start_processes() -> None:
     """Calls `jax.distributed.initialize` on a multi-host job.
 
-    An explicit launch sets JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID; TPU pods and SLURM are found by
-    JAX itself.
+    An explicit launch sets JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID; TPU pods and SLURM are
+    found by JAX itself.
     """
     hosts = os.environ.get("TPU_WORKER_HOSTNAMES", "")
     if "JAX_COORDINATOR_ADDRESS" in os.environ and "JAX_PROCESS_ID" in os.environ:

@@ -61,7 +61,7 @@ class Asker:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> Iterator[str]:
-        """The assistant's turn piece by piece, from the opening think tag on. It always thinks unless the budget is 0."""
+        """The assistant's turn piece by piece, opening tag first. It always thinks unless the budget is 0."""
         run = self.run
         model = run.config.model
         names = [f"{i}:{clip.id}" for i, clip in enumerate(clips)]

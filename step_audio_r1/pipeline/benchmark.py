@@ -1,7 +1,7 @@
-"""The `world` benchmark: the questions of a prepared dataset, answered by a run or by a file of predictions, and scored.
+"""The `world` benchmark: the questions of a prepared dataset, answered by a run or a file of predictions, and scored.
 
 Two scores stand side by side. `official` wants the reply after the thinking to be the gold answer, letter for letter
-apart from case, and counts only items that have a reply; `robust` is our verifier, and an item without a reply is wrong.
+apart from case, and counts only items that have a reply. `robust` is our verifier; to it, no reply is wrong.
 """
 
 from collections import defaultdict

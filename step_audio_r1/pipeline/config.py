@@ -28,6 +28,10 @@ class WorldConfig:
     probe: int = 0
 
 
+# What is measured when a stage ends: how well clips are described; direct against thinking; every budget and condition.
+Measure = Literal["nothing", "perception", "arms", "everything"]
+
+
 @dataclasses.dataclass(frozen=True)
 class EncoderStage:
     """Framewise supervised pre-training of an encoder on the audio world; the only stage that trains an encoder."""
@@ -36,7 +40,7 @@ class EncoderStage:
     steps: int
     rows: int
     optimiser: OptimiserConfig
-    evaluate: bool = False
+    evaluate: Measure = "nothing"
     round: int = 0
 
 
@@ -49,7 +53,7 @@ class SFTStage:
     batch: BatchConfig
     optimiser: OptimiserConfig
     sources: dict[str, float]
-    evaluate: bool = False
+    evaluate: Measure = "nothing"
     round: int = 0
 
 
@@ -72,7 +76,7 @@ class RLVRStage:
     moderate_round: int | None = None
     pass_range: tuple[int, int] = (3, 6)
     max_tokens: int = 128
-    evaluate: bool = False
+    evaluate: Measure = "nothing"
     round: int = 0
 
 
@@ -83,7 +87,7 @@ class DistilStage:
     kind: Literal["distil"]
     source: str
     mgrd: MGRDConfig
-    evaluate: bool = False
+    evaluate: Measure = "nothing"
     round: int = 1
 
 
@@ -98,14 +102,14 @@ class RunConfig:
       name: shown in the report.
       seed: of everything.
       model: sizes.
-      encoder: where the frozen encoder comes from: "shipped" (the miniature's), a .safetensors file or a directory in the
-        public layout, or "" for a run that trains one.
+      encoder: where the frozen encoder comes from: "shipped" (the miniature's), a .safetensors file or a directory
+        in the public layout, or "" for a run that trains one.
       world: clips of the audio world to generate into the workdir.
       datasets: prepared datasets by name, for "NAME:SOURCE".
       mesh: devices.
       order: names of the stages, in order.
       stages: by name.
-      evaluation: what is measured after a stage with evaluate = True.
+      evaluation: what is measured after a stage, as far as its `evaluate` says.
       checkpoint_every, keep_checkpoints, log_every: in steps.
       decode_rows: samples decoded at once.
       format: output format.

@@ -41,10 +41,9 @@ def import_workdir(source: Path, directory: Path, values: Mapping[str, Any] | No
     first = config.stages[config.order[0]]
     if config.order[0] != STAGE or steps_of(first) or first.kind != "sft":
         raise BadInput(f"config.order: the first stage must be {STAGE!r}, an sft stage of 0 steps")
-    if tokenizer.vocab_size > config.model.decoder.vocab:
-        raise BadInput(
-            f"{source}: its tokenizer has {tokenizer.vocab_size} entries, its embedding {config.model.decoder.vocab} rows"
-        )
+    rows = config.model.decoder.vocab
+    if tokenizer.vocab_size > rows:
+        raise BadInput(f"{source}: its tokenizer has {tokenizer.vocab_size} entries, its embedding {rows} rows")
     where = param_shardings(config.model, make_mesh(config.mesh), TRAINING)
     params, _ = params_from_hf(source, config.model, where)
     with atomic_path(directory) as work:

@@ -1,4 +1,4 @@
-"""What every stage and command shares: mesh, model, tokenizer, frozen encoder, datasets with cached features, engine."""
+"""What stages and commands share: mesh, model, tokenizer, frozen encoder, datasets with cached features, engine."""
 
 import os
 from functools import cached_property

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from step_audio_r1.eval import evaluate, write_summary
-from step_audio_r1.pipeline.config import RunConfig
+from step_audio_r1.pipeline.config import RunConfig, Stage
 from step_audio_r1.pipeline.resources import Resources
 from step_audio_r1.pipeline.stages import (
     Resume,
@@ -68,13 +68,14 @@ def train(config: RunConfig, workdir_path: Path | str) -> None:
             checkpoints.wait()
             workdir.stage_done(name, time.monotonic() - began, end - start)
         # 4. what the stage has taught; only the newest parameters are at hand, so a stage is measured as it ends
-        if stage.evaluate and i >= position.stages_done - 1:
-            measure(run, params, name, stage.round)
+        if stage.evaluate != "nothing" and i >= position.stages_done - 1:
+            measure(run, params, name, stage)
         start = end
     writer.close()
     checkpoints.close()
-    if any(config.stages[name].evaluate for name in config.order):
-        write_summary(workdir / "eval", [n for n in config.order if config.stages[n].evaluate])
+    measured = [name for name in config.order if config.stages[name].evaluate != "nothing"]
+    if measured:
+        write_summary(workdir / "eval", measured)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,9 +113,13 @@ def find_position(config: RunConfig, run: Resources, checkpoints: Checkpoints) -
     return Position()
 
 
-def measure(run: Resources, params: Any, stage: str, round: int) -> None:
+def measure(run: Resources, params: Any, name: str, stage: Stage) -> None:
     """Evaluates parameters on the config's held-out split and writes `eval/items/STAGE.jsonl`."""
     config = run.config.evaluation
+    if stage.evaluate == "perception":
+        config = dataclasses.replace(config, questions=0)
+    elif stage.evaluate == "arms":
+        config = dataclasses.replace(config, budgets=(None,), conditions=("real",), describe=0)
     weights = run.engine.decode_params(params)
 
     def generate(prompts, samples, sampling, seed):
@@ -128,9 +133,9 @@ def measure(run: Resources, params: Any, stage: str, round: int) -> None:
         run.tokenizer,
         run.store,
         config,
-        run.workdir / "eval" / "items" / f"{stage}.jsonl",
-        stage=stage,
-        round=round,
+        run.workdir / "eval" / "items" / f"{name}.jsonl",
+        stage=name,
+        round=stage.round,
         encode_clip=run.encode_clip,
         format=run.config.format,
     )

@@ -72,7 +72,8 @@ class Workdir:
             difference = _difference(read_json(self / "config.json"), new, "config")
             if difference:
                 raise BadInput(
-                    f"{self.path}: was started with another config ({difference}); use another --workdir, or the same config"
+                    f"{self.path}: was started with another config ({difference}); "
+                    "use another --workdir, or the same config"
                 )
             return
         if self.path.exists() and any(self.path.iterdir()):
@@ -97,9 +98,9 @@ class Workdir:
     def finished(self, config: RunConfig) -> bool:
         """Whether every stage has ended and all that was to be measured is summarised."""
         stages = self.stages()
-        measured = not any(config.stages[name].evaluate for name in config.order)
-        summary = (self / "eval" / "summary.json").exists()
-        return all(stages.get(name, {}).get("done") for name in config.order) and (measured or summary)
+        to_measure = any(config.stages[name].evaluate != "nothing" for name in config.order)
+        summarised = (self / "eval" / "summary.json").exists()
+        return all(stages.get(name, {}).get("done") for name in config.order) and (summarised or not to_measure)
 
 
 def _difference(old: Any, new: Any, path: str) -> str | None:

@@ -171,13 +171,14 @@ class PPO:
         rng = np.random.default_rng([seed, iteration])
         actor, critic = state.actor, state.critic
         critic_metrics: list[dict[str, Mean]] = []
-        for piece in self._minibatches(rows, scored, cfg.critic_minibatches, rng):
-            critic, m = self._critic_step(critic, *piece)
+        samples = rows.mask.shape[0]
+        for part in self._parts(samples, cfg.critic_minibatches, rng):
+            critic, m = self._critic_step(critic, rows, scored, part)
             critic_metrics.append(m)
         actor_metrics: list[dict[str, Mean]] = []
         if iteration >= cfg.critic_warmup:
-            for piece in self._minibatches(rows, scored, cfg.policy_minibatches, rng):
-                actor, m = self._actor_step(actor, *piece)
+            for part in self._parts(samples, cfg.policy_minibatches, rng):
+                actor, m = self._actor_step(actor, rows, scored, part)
                 actor_metrics.append(m)
         for parts in (critic_metrics, actor_metrics):
             if parts:
@@ -188,15 +189,12 @@ class PPO:
         sharding = batch_sharding(self._mesh)
         return RolloutBatch(*(jax.make_array_from_callback(x.shape, sharding, lambda i, x=x: x[i]) for x in rows))
 
-    def _minibatches(self, rows: RolloutBatch, scored: Scored, count: int, rng: np.random.Generator):
-        R = rows.mask.shape[0]
-        if R % count:
-            raise BadInput(f"rl: {R} samples do not divide into {count} minibatches; change one of them")
-        if count == 1:
-            yield rows, scored
-            return
-        for part in np.split(rng.permutation(R), count):
-            yield jax.tree.map(lambda x, part=part: x[part], (rows, scored))
+    def _parts(self, samples: int, count: int, rng: np.random.Generator) -> list[np.ndarray]:
+        """Row numbers of `count` minibatches."""
+        if samples % count:
+            raise BadInput(f"rl: {samples} samples do not divide into {count} minibatches; change one of them")
+        order = np.arange(samples) if count == 1 else rng.permutation(samples)
+        return np.split(order.astype(np.int32), count)
 
     def _inputs(self, rows: RolloutBatch):
         return rows.tokens, rows.audio_slots, rows.features, rows.positions, rows.segment_ids
@@ -223,7 +221,8 @@ class PPO:
         }
         return Scored(out.logp * mask, values, normalise(advantages, mask), targets), metrics
 
-    def _update_actor(self, actor: TrainState, rows: RolloutBatch, scored: Scored):
+    def _update_actor(self, actor: TrainState, rows: RolloutBatch, scored: Scored, part):
+        rows, scored = jax.tree.map(lambda x: x[part], (rows, scored))
         cfg, mask = self._config, rows.mask
 
         def loss(params):
@@ -242,7 +241,8 @@ class PPO:
         metrics["ppo/grad_norm"] = Mean.scalar(optax.global_norm(grads))
         return actor.apply(self._actor_tx, grads), metrics
 
-    def _update_critic(self, critic: TrainState, rows: RolloutBatch, scored: Scored):
+    def _update_critic(self, critic: TrainState, rows: RolloutBatch, scored: Scored, part):
+        rows, scored = jax.tree.map(lambda x: x[part], (rows, scored))
         mask = rows.mask
 
         def loss(params):

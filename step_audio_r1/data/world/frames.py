@@ -1,4 +1,7 @@
-"""Log-mels of world clips with the labels of their frames, for pre-training an encoder. Free of JAX: workers import it."""
+"""Log-mels of world clips with the labels of their frames, for pre-training an encoder.
+
+Free of JAX, because worker processes import it.
+"""
 
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context

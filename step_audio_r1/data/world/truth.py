@@ -46,7 +46,7 @@ EVENT_KINDS = ("beep", "burst", "siren", "click", "hum", "chirp")
 STEREOTYPE_LOUD = ("siren", "burst", "beep")
 LEVELS = ("bottom", "low", "mid", "high", "top")
 TIMBRES = ("flute", "organ", "pluck")
-# The canonical sentence of the project (irritation behind an agreement): its words occur in training, the sentence never.
+# The project's canonical sentence (irritation behind an agreement): its words occur in training, the sentence never.
 PROBE_WORDS = ("okay", "i", "understand")
 
 
