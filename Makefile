@@ -64,7 +64,7 @@ install_test:
 quickstart: install
 	"$(BIN)/step-audio-r1" train --config=configs/quickstart.py --workdir=runs/quickstart
 	"$(BIN)/step-audio-r1" report --workdir=runs/quickstart
-	"$(BIN)/python" -m step_audio_r1.data.world.speech --text="Okay, I understand" --pitch=10 --rate=230 \
+	"$(BIN)/python" -m step_audio_r1.data.world.say --text="Okay, I understand" --pitch=10 --rate=230 \
 	  --out=runs/quickstart/okay_i_understand.wav
 	"$(BIN)/step-audio-r1" ask --workdir=runs/quickstart --audio=runs/quickstart/okay_i_understand.wav \
 	  --question="how does the speaker feel"

@@ -1,6 +1,7 @@
 """One tiny finished run for the tests of the commands: 30 clips, two steps, an encoder of random weights."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import jax
@@ -33,11 +34,13 @@ def run_copy(tiny_run, tmp_path) -> Path:
 
 
 @pytest.fixture
-def refused(capsys):
+def refused(capsys, monkeypatch):
     """Calls a command that has to refuse its input, and returns the one line it says."""
 
     def call(main, *flags: str, code: int = 2) -> str:
         capsys.readouterr()
+        # Config flags look for overrides in the process's own arguments.
+        monkeypatch.setattr(sys, "argv", ["step-audio-r1", *flags])
         assert main(list(flags)) == code
         out = capsys.readouterr()
         # Progress of what came before the fault is told on stderr as well.

@@ -26,14 +26,14 @@ def tiny_config(encoder: Path, **changes) -> dict:
         "steps": 2,
         "batch": {"rows": 8, "tokens": 288, "chunks": 5},
         "optimiser": {"learning_rate": 1e-3},
-        "sources": {"world:describe": 1.0},
+        "sources": {"world_test:describe": 1.0},
     }
     return {
         "name": "tiny",
         "seed": 0,
         "model": model,
         "encoder": str(encoder),
-        "world": {"train": 30, "test": 9},
+        "world": {"test": 30},
         "order": ("pretrain",),
         "stages": {"pretrain": stage},
         "evaluation": {"max_new_tokens": 6},
