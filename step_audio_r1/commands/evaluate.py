@@ -34,13 +34,14 @@ def _evaluate(args: argparse.Namespace) -> None:
     from step_audio_r1.files import write_json, write_jsonl
     from step_audio_r1.pipeline import benchmark
 
+    dataset, items = benchmark.read_items(args.data)
     if args.workdir is not None:
-        run, params = benchmark.newest_params(args.workdir)
-        dataset, items = benchmark.read_items(args.data)
+        from step_audio_r1.pipeline import newest_params
+
+        run, params = newest_params(args.workdir)
         outputs = benchmark.answer_items(run, params, dataset, items, args.arm)
         out = args.out or args.workdir / "eval" / args.benchmark / args.arm
     else:
-        _, items = benchmark.read_items(args.data)
         outputs, unknown = benchmark.read_predictions(args.predictions, items)
         _tell_gaps(args.predictions, len(items) - len(outputs), unknown)
         out = args.out or args.predictions.parent / f"{args.predictions.stem}.{args.benchmark}"

@@ -44,11 +44,13 @@ def parse(argv: list[str]) -> tuple[dict, Path]:
       BadInput: an unknown flag or field, a wrong type, a config file that cannot be read.
     """
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", None, "config file", flag_values=values)
+    # The overrides are looked up in these arguments, not in the process's.
+    arguments = ["train", *argv]
+    config_flags.DEFINE_config_file("config", None, "config file", flag_values=values, sys_argv=arguments)
     flags.DEFINE_string("workdir", None, "the run's directory", flag_values=values)
     _find_config(argv)
     try:
-        rest = values(["train", *argv])
+        rest = values(arguments)
     except BadInput:
         raise
     except (KeyError, AttributeError) as error:

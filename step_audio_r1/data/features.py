@@ -2,8 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +9,7 @@ import numpy as np
 
 from step_audio_r1.audio import AudioClip, TokenCount, audio_tokens, chunks, log_mel, mel_frames
 from step_audio_r1.data.store import Dataset
+from step_audio_r1.data.workers import map_in_workers
 from step_audio_r1.files import atomic_path
 from step_audio_r1.progress import Progress
 
@@ -166,13 +165,8 @@ def build_features(
     count = len(dataset.clip_ids)
     tasks = [(str(dataset.directory), i, mel_bins) for i in range(count)]
     features, tokens, starts = [], [], [0]
-    with (
-        atomic_path(out) as work,
-        # Worker processes must not inherit this process's JAX threads.
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
-        Progress(f"encode {dataset.directory.name}", count, "clip") as progress,
-    ):
-        mels_of = pool.map(_mels_at, tasks, chunksize=32)
+    with atomic_path(out) as work, Progress(f"encode {dataset.directory.name}", count, "clip") as progress:
+        mels_of = map_in_workers(_mels_at, tasks, workers)
         for at in range(0, count, batch):
             rows, lengths = [], []
             for _ in range(min(batch, count - at)):

@@ -5,6 +5,7 @@ DIR/clips-00000-of-00002.arrayrecord      one JSON header line + FLAC bytes a re
 DIR/SOURCE-00000-of-00001.arrayrecord     examples, one JSON object a record (data/records.py)
 """
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 
 from step_audio_r1.audio import AudioClip, decode_audio, encode_flac
 from step_audio_r1.data.records import Example, from_bytes, to_bytes
-from step_audio_r1.errors import BadInput
+from step_audio_r1.errors import BadInput, WorkFailed
 from step_audio_r1.files import atomic_path, read_json, write_json
 
 INDEX = "dataset.json"
@@ -31,10 +32,15 @@ def write_shard(path: Path, records: Iterable[bytes]) -> int:
             for record in records:
                 writer.write(record)
                 count += 1
-        except RuntimeError as error:  # the library's word for a failed write
-            raise OSError(None, str(error).splitlines()[0]) from error
-        finally:
             writer.close()
+        except RuntimeError as error:  # the library's word for a failed write
+            if isinstance(error, WorkFailed):
+                raise
+            raise OSError(None, str(error).split(";")[0].splitlines()[0]) from error
+        finally:
+            # After a failed write, closing fails once more and says nothing new.
+            with contextlib.suppress(RuntimeError):
+                writer.close()
     return count
 
 

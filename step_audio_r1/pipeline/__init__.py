@@ -3,7 +3,7 @@
 from step_audio_r1.pipeline.config import EncoderStage, RunConfig, run_config
 from step_audio_r1.pipeline.encoder import pretrain_encoder
 from step_audio_r1.pipeline.resources import Resources
-from step_audio_r1.pipeline.run import Position, find_position, train
+from step_audio_r1.pipeline.run import Position, find_position, newest_params, train
 from step_audio_r1.pipeline.workdir import Workdir
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "RunConfig",
     "Workdir",
     "find_position",
+    "newest_params",
     "pretrain_encoder",
     "run_config",
     "train",

@@ -8,10 +8,7 @@ from step_audio_r1.audio import AudioClip
 from step_audio_r1.data.features import ClipFeatures
 from step_audio_r1.data.records import Example
 from step_audio_r1.data.world.truth import CLIP_SECONDS
-from step_audio_r1.errors import BadInput
-from step_audio_r1.pipeline.resources import Resources
-from step_audio_r1.pipeline.run import find_position
-from step_audio_r1.pipeline.workdir import Workdir
+from step_audio_r1.pipeline.run import newest_params
 from step_audio_r1.rollout import SamplingConfig, make_prompt
 from step_audio_r1.text import (
     Audio,
@@ -23,23 +20,13 @@ from step_audio_r1.text import (
     parse,
     with_choices,
 )
-from step_audio_r1.train import Checkpoints
 
 
 class Asker:
     """A loaded model. Raises BadInput if the directory is no workdir or has no checkpoint yet."""
 
     def __init__(self, directory: Path):
-        workdir = Workdir(directory)
-        self.config = workdir.config()
-        self.run = Resources(self.config, workdir)
-        position = find_position(self.config, self.run, Checkpoints(workdir.path, self.config.keep_checkpoints))
-        params = position.params
-        if position.resume is not None:
-            state = position.resume.state
-            params = (state.actor if hasattr(state, "actor") else state).params
-        if params is None:
-            raise BadInput(f"{directory}: has no checkpoint yet; let `train` run longer")
+        self.run, params = newest_params(directory)
         self._params = self.run.engine.decode_params(params)
 
     def notes(self, clips: Sequence[AudioClip], question: str, choices: Sequence[str]) -> Iterator[str]:
@@ -47,7 +34,7 @@ class Asker:
         unknown = self.run.tokenizer.unknown_words(with_choices(question, choices))
         if unknown:
             yield f"words the model does not know: {', '.join(unknown)}"
-        if not self.config.datasets and any(clip.seconds > 2 * CLIP_SECONDS for clip in clips):
+        if not self.run.config.datasets and any(clip.seconds > 2 * CLIP_SECONDS for clip in clips):
             yield f"this model was trained on clips of {CLIP_SECONDS} s; do not trust it with much longer recordings"
 
     def stream(

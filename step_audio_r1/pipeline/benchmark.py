@@ -18,13 +18,10 @@ from step_audio_r1.errors import BadInput
 from step_audio_r1.eval import Arm, Job, sampling_of, wilson
 from step_audio_r1.files import read_jsonl
 from step_audio_r1.pipeline.resources import Resources
-from step_audio_r1.pipeline.run import find_position
-from step_audio_r1.pipeline.workdir import Workdir
 from step_audio_r1.progress import Progress
 from step_audio_r1.rewards import verify
 from step_audio_r1.rollout import completion_text, make_prompt
 from step_audio_r1.text import Text, format_named, parse
-from step_audio_r1.train import Checkpoints
 
 SOURCE = "questions"
 GROUPED_BY = ("domain", "kind", "family")
@@ -75,25 +72,6 @@ def read_predictions(path: Path, items: Sequence[Example]) -> tuple[dict[str, Ou
     if len(unknown) == len(outputs):
         raise BadInput(f"{path}: none of its {len(outputs)} predictions is about an item of this data; check the ids")
     return {name: output for name, output in outputs.items() if name in known}, unknown
-
-
-def newest_params(directory: Path) -> tuple[Resources, Any]:
-    """A run's shared parts and its newest adaptor and decoder.
-
-    Raises:
-      BadInput: the directory is no workdir, or has no checkpoint yet.
-    """
-    workdir = Workdir(directory)
-    config = workdir.config()
-    run = Resources(config, workdir)
-    position = find_position(config, run, Checkpoints(workdir.path, config.keep_checkpoints))
-    params = position.params
-    if position.resume is not None:
-        state = position.resume.state
-        params = (state.actor if hasattr(state, "actor") else state).params
-    if params is None:
-        raise BadInput(f"{directory}: has no checkpoint yet; let `train` run longer")
-    return run, params
 
 
 def answer_items(

@@ -34,6 +34,16 @@ from step_audio_r1.text import Tokenizer, close_ids, word_level_tokenizer
 SHIPPED_ENCODER = Path(__file__).parent.parent / "assets" / "miniature_encoder.safetensors"
 
 
+def encoder_source(config: RunConfig) -> Path:
+    """The file that config.encoder means. Raises BadInput if there is none."""
+    source = SHIPPED_ENCODER if config.encoder == "shipped" else Path(config.encoder)
+    if source.is_dir():
+        source = source / "model.safetensors"
+    if not source.is_file():
+        raise BadInput(f"config.encoder: {source} does not exist; give a .safetensors file with an encoder")
+    return source
+
+
 class Resources:
     """Lazily built parts of a run; each is made once and kept."""
 
@@ -61,12 +71,7 @@ class Resources:
         """The frozen encoder's parameters, replicated; copied into a new workdir first, so that a run is whole."""
         path = self.workdir.encoder
         if not path.exists():
-            source = SHIPPED_ENCODER if self.config.encoder == "shipped" else Path(self.config.encoder)
-            if source.is_dir():
-                source = source / "model.safetensors"
-            if not source.exists():
-                raise BadInput(f"config.encoder: {source} does not exist; give a .safetensors file with an encoder")
-            write_bytes(path, source.read_bytes())
+            write_bytes(path, encoder_source(self.config).read_bytes())
         params = import_params(path, self.config.model, parts=("encoder",))["encoder"]
         return jax.device_put(params, replicated(self.mesh))
 
@@ -98,6 +103,8 @@ class Resources:
         _ = self.encoder_params  # a new workdir gets its encoder file here
         parts = []
         for name, dataset in self.datasets.items():
+            if not dataset.clip_ids:
+                continue
             key = fingerprint(weights.read_bytes(), (dataset.directory / "dataset.json").read_bytes())
             out = self.workdir.features(f"{name}-{key}")
             model = self.config.model

@@ -8,9 +8,10 @@ from typing import Any
 
 import jax
 
+from step_audio_r1.errors import BadInput
 from step_audio_r1.eval import evaluate, write_summary
 from step_audio_r1.pipeline.config import RunConfig, Stage
-from step_audio_r1.pipeline.resources import Resources
+from step_audio_r1.pipeline.resources import Resources, encoder_source
 from step_audio_r1.pipeline.stages import (
     Resume,
     StageContext,
@@ -36,6 +37,8 @@ def train(config: RunConfig, workdir_path: Path | str) -> None:
     """
     # 1. the workdir is this config's
     workdir = Workdir(workdir_path)
+    if not workdir.encoder.exists():
+        encoder_source(config)  # told before anything is written
     workdir.claim(config)
     if workdir.finished(config):
         print(
@@ -88,8 +91,10 @@ class Position:
     resume: Resume | None = None
 
 
-def find_position(config: RunConfig, run: Resources, checkpoints: Checkpoints) -> Position:
-    """Restores the newest checkpoint that is whole; damaged ones are reported and deleted.
+def find_position(
+    config: RunConfig, run: Resources, checkpoints: Checkpoints, *, delete_damaged: bool = True
+) -> Position:
+    """Restores the newest checkpoint that is whole; damaged ones are reported and, for training, deleted.
 
     Raises:
       BadInput: there are checkpoints and none can be read.
@@ -107,10 +112,31 @@ def find_position(config: RunConfig, run: Resources, checkpoints: Checkpoints) -
                 state = checkpoints.restore(step, abstract_state(config.stages[meta["stage"]], run))
                 if state is not None:
                     return Position(step, index, resume=Resume(meta["stage_step"], state, meta["data"]))
-        checkpoints.forget(step)
+        if delete_damaged:
+            checkpoints.forget(step)
     if steps:
         raise checkpoints.none_left()
     return Position()
+
+
+def newest_params(directory: Path) -> tuple[Resources, Any]:
+    """A run's shared parts and its newest adaptor and decoder; changes nothing in the directory.
+
+    Raises:
+      BadInput: the directory is no workdir, or has no checkpoint yet.
+    """
+    workdir = Workdir(directory)
+    config = workdir.config()
+    run = Resources(config, workdir)
+    checkpoints = Checkpoints(workdir.path, config.keep_checkpoints)
+    position = find_position(config, run, checkpoints, delete_damaged=False)
+    params = position.params
+    if position.resume is not None:
+        state = position.resume.state
+        params = (state.actor if hasattr(state, "actor") else state).params
+    if params is None:
+        raise BadInput(f"{directory}: has no checkpoint yet; let `train` run longer")
+    return run, params
 
 
 def measure(run: Resources, params: Any, name: str, stage: Stage) -> None:

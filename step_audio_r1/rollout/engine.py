@@ -83,7 +83,7 @@ class LocalEngine:
     def stream(self, params: Any, prompt: Prompt, sampling: SamplingConfig, seed: int) -> Iterator[int]:
         """Continues one prompt and yields each token id as it comes, the stop token left out."""
         args = self._put(params, _pad_prompts([prompt], self._mesh.shape["data"] * self._mesh.shape["fsdp"]))
-        state = self._start(*args, seed, samples=1, sampling=sampling)
+        state = self._start(*args, np.uint32(seed), samples=1, sampling=sampling)
         for t in range(sampling.max_new_tokens):
             state = self._advance_once(args[0], state, sampling=sampling)
             token = int(state.tokens[0, t])
@@ -165,6 +165,8 @@ class LocalEngine:
         forced = s.forced
         if sampling.thinking_budget is not None:
             begins = ~s.closed & (s.t >= sampling.thinking_budget)
+            # A marker that the model has begun by itself is finished, not written twice.
+            forced = jnp.where(begins & (forced == 0), _begun(s.recent, self._close_ids), forced)
             token = jnp.where(begins, close[jnp.minimum(forced, len(self._close_ids) - 1)], token)
             forced = jnp.where(begins, forced + 1, forced)
         token = jnp.where(s.done, 0, token)
@@ -203,6 +205,15 @@ class LocalEngine:
         banned = banned.at[jnp.array(self._close_ids + self._stop_ids)].set(True)
         early = s.t < sampling.min_think_tokens
         return jnp.where(early & banned[None], NEVER, s.logits)
+
+
+def _begun(recent_RW: Int[Array, "R W"], close_ids: tuple[int, ...]) -> Int[Array, "R"]:
+    """How many tokens of the marker the last tokens already are (less than all of them)."""
+    W = len(close_ids)
+    begun = jnp.zeros(recent_RW.shape[0], jnp.int32)
+    for k in range(1, W):
+        begun = jnp.where((recent_RW[:, W - k :] == jnp.array(close_ids[:k])).all(1), k, begun)
+    return begun
 
 
 def _draw(logits_RV, keys, t, sampling: SamplingConfig) -> Int[Array, "R"]:

@@ -126,14 +126,18 @@ def test_bad_source_or_place_for_a_dataset(tmp_path, refused):
         ("--config.seed=1.5", "seed"),
         ("--config.format=xml", "config.format='xml'"),
         ("--config.order=('sft',)", "config.order"),
-        ("--config.encoder=/none/encoder.safetensors", "/none/encoder.safetensors"),
         ("--colour=red", "colour"),
         ("stray", "stray"),
     ],
 )
 def test_bad_config_to_train(flag, said, tiny_run, tmp_path, refused):
     line = refused(train.main, f"--config={tiny_run[0]}", f"--workdir={tmp_path / 'run'}", flag)
-    assert said in line
+    assert said in line and not (tmp_path / "run").exists()
+
+
+def test_an_encoder_that_is_not_there(tiny_run, tmp_path, refused):
+    config = write_config(tmp_path / "tiny.py", tiny_config(tmp_path / "none.safetensors"))
+    assert "none.safetensors" in refused(train.main, f"--config={config}", f"--workdir={tmp_path / 'run'}")
 
 
 def test_unknown_fields_and_missing_files_to_train(tiny_run, tmp_path, refused):

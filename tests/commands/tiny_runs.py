@@ -38,6 +38,7 @@ def tiny_config(encoder: Path, **changes) -> dict:
         "stages": {"pretrain": stage},
         "evaluation": {"max_new_tokens": 6},
         "checkpoint_every": 1,
+        "format": "think",
         **changes,
     }
 

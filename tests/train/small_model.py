@@ -6,14 +6,15 @@ import zlib
 import jax
 import numpy as np
 import optax
+import pytest
 from flax import linen as nn
 
 from step_audio_r1.data.records import Example
 from step_audio_r1.model import AudioLM, DecoderConfig, EncoderConfig, ModelConfig
-from step_audio_r1.parallel import TRAINING, MeshConfig, make_mesh
+from step_audio_r1.parallel import MeshConfig, make_mesh, replicated
 from step_audio_r1.rollout import Prompt, make_prompt
 from step_audio_r1.text import Audio, Message, Text, word_level_tokenizer
-from step_audio_r1.train import init_sharded
+from step_audio_r1.train import abstract_params
 
 WORDS = [
     "which",
@@ -51,6 +52,14 @@ MODEL = AudioLM(CONFIG)
 ONE = make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """Compiles without optimising: these programs run for milliseconds."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 class SmallStore:
     """Features of any clip name, made from the name; "two" has two chunks, every other clip one."""
 
@@ -72,12 +81,20 @@ STORE = SmallStore()
 
 @functools.cache
 def initial(seed: int = 0):
-    """Adaptor and decoder on one device, every parameter moved off its initial zeros and ones. Never donate these."""
-    params = nn.unbox(init_sharded(CONFIG, ONE, TRAINING, jax.random.key(seed)))
-    leaves, tree = jax.tree.flatten({name: params[name] for name in ("adaptor", "decoder")})
+    """Adaptor and decoder on one device, drawn by NumPy, every bias and scale off its usual start. Never donate these."""
     rng = np.random.default_rng(seed)
-    moved = [x + 0.05 * rng.normal(size=x.shape).astype(np.float32) for x in map(np.asarray, leaves)]
-    return jax.tree.unflatten(tree, jax.device_put(moved, jax.tree.map(lambda x: x.sharding, leaves)))
+
+    def draw(path, x):
+        noise = rng.normal(size=x.shape).astype(np.float32)
+        if path[-1].key == "embedding":
+            return noise * x.shape[1] ** -0.5
+        if path[-1].key == "kernel":
+            return noise * np.prod(x.shape[-2:-1] if x.ndim == 2 or x.shape[0] == 1 else x.shape[:-1]) ** -0.5
+        return 0.05 * noise + (path[-1].key == "scale")
+
+    shapes = nn.unbox(abstract_params(CONFIG))
+    drawn = jax.tree.map_with_path(draw, {name: shapes[name] for name in ("adaptor", "decoder")})
+    return jax.device_put(drawn, replicated(ONE))
 
 
 def fresh(seed: int = 0):

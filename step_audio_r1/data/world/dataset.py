@@ -1,12 +1,11 @@
 """The audio world as a prepared dataset: clips made by several processes, examples of every source beside them."""
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 from step_audio_r1.audio import AudioClip
 from step_audio_r1.data.store import INDEX, DatasetWriter
+from step_audio_r1.data.workers import map_in_workers
 from step_audio_r1.data.world.clips import make_clip
 from step_audio_r1.data.world.examples import SOURCES, examples
 from step_audio_r1.data.world.truth import SPLITS
@@ -33,14 +32,10 @@ def write_world(
     if (out / INDEX).exists():
         return out
     writer = DatasetWriter(out)
-    with (
-        # Spawned, not forked: the caller may already run JAX's threads.
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
-        Progress(f"make {split} clips", clips, "clip") as progress,
-    ):
+    with Progress(f"make {split} clips", clips, "clip") as progress:
 
         def made():
-            for clip in pool.map(_make, [(split, i) for i in range(clips)], chunksize=32):
+            for clip in map_in_workers(_make, [(split, i) for i in range(clips)], workers):
                 progress.advance()
                 yield clip
 

@@ -3,12 +3,12 @@
 Free of JAX, because worker processes import it.
 """
 
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+import os
 
 import numpy as np
 
 from step_audio_r1.audio import log_mel
+from step_audio_r1.data.workers import map_in_workers
 from step_audio_r1.data.world.clips import (
     CONTENT_CLASSES,
     LOUDNESS_CLASSES,
@@ -32,12 +32,10 @@ def make_frames(split: str, clips: int, mel_bins: int) -> tuple[np.ndarray, np.n
     """Log-mels f16[clips, F, M] and frame labels int8[clips, 4, S] of a split."""
     if clips < 1:
         raise BadInput(f"config.world.{split}={clips}: the encoder stage needs clips")
-    with (
-        ProcessPoolExecutor(mp_context=get_context("spawn")) as pool,
-        Progress(f"make {split} frames", clips, "clip") as progress,
-    ):
+    with Progress(f"make {split} frames", clips, "clip") as progress:
         out = []
-        for item in pool.map(_frames_of, [(split, i, mel_bins) for i in range(clips)], chunksize=32):
+        tasks = [(split, i, mel_bins) for i in range(clips)]
+        for item in map_in_workers(_frames_of, tasks, workers=os.cpu_count() or 1):
             out.append(item)
             progress.advance()
     mels, labels = zip(*out)

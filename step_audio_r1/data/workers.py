@@ -1,0 +1,23 @@
+"""Maps a function over many tasks in worker processes; few tasks are done here, as starting workers takes seconds."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+FEW = 64
+
+
+def map_in_workers(work: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
+    """Results in the order of the tasks. `work` must live in a module that does not import JAX.
+
+    Workers are spawned, not forked: they must not inherit JAX's threads.
+    """
+    if workers <= 1 or len(tasks) <= FEW:
+        yield from map(work, tasks)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(work, tasks, chunksize=32)

@@ -1,0 +1,3 @@
+"""The small model's programs are compiled without optimisation."""
+
+from tests.train.small_model import quick_compilation  # noqa: F401
