@@ -15,26 +15,28 @@ ROUNDS = 3
 def get_config() -> ConfigDict:
     """The quickstart's recipe with time to learn."""
     stages = {
-        "pretrain": pretrain(steps=600),
-        "cold_start": cold_start(steps=800),
-        "text_rlvr": text_rlvr(iterations=20, prompts=32),
+        "pretrain": pretrain(steps=400),
+        "cold_start": cold_start(steps=900),
+        "text_rlvr": text_rlvr(iterations=10, prompts=32),
     }
     for number in range(1, ROUNDS + 1):
-        stages[f"distil_{number}"] = distil(number, questions=1600)
-        stages[f"mgrd_{number}_sft"] = mgrd_sft(number, steps=400)
-        stages[f"mgrd_{number}_rlvr"] = rlvr(number, iterations=20, prompts=32)
+        last = number == ROUNDS
+        stages[f"distil_{number}"] = distil(number, questions=2000)
+        stages[f"mgrd_{number}_sft"] = mgrd_sft(number, steps=350)
+        evaluate = "everything" if last else "arms"
+        stages[f"mgrd_{number}_rlvr"] = rlvr(number, iterations=10, prompts=32, evaluate=evaluate)
     return ConfigDict(
         {
             "name": "miniature",
             "seed": 0,
             "model": miniature(vocab=142),
             "encoder": "shipped",  # frozen, as in the public models; configs/miniature_encoder.py makes it
-            "world": {"train": 9000, "validation": 600, "test": 1800, "probe": 8},
+            "world": {"train": 9000, "test": 1200, "probe": 8},
             "order": tuple(stages),
             "stages": stages,
             "evaluation": {
                 "split": "test",
-                "questions": 2100,
+                "questions": 1500,
                 "describe": 400,
                 "arms": ("direct", "thinking"),
                 "budgets": (None, 0, 4, 8, 16, 24),

@@ -6,7 +6,8 @@ text, where reasoning from a caption is right, and from audio chains that an out
 
 from ml_collections import ConfigDict
 
-BATCH = {"rows": 16, "tokens": 288, "chunks": 5, "packing_bins": 16}
+# The longest example has about 100 tokens; longer rows cost more attention than they save padding.
+BATCH = {"rows": 32, "tokens": 128, "chunks": 2, "packing_bins": 32}
 # A chain of the miniature has at most 26 words; the rest is room for the answer and for going wrong.
 MAX_NEW = 48
 
@@ -45,8 +46,8 @@ def cold_start(steps: int) -> ConfigDict:
             "optimiser": _adamw(2e-3),
             "sources": {
                 "world:describe": 0.10,
-                "world:text_caption": 0.20,
-                "world:text_percepts": 0.25,
+                "world:text_caption": 0.15,
+                "world:text_percepts": 0.30,
                 "world:audio_direct": 0.25,
                 "world:audio_verified": 0.20,
             },
@@ -101,7 +102,7 @@ def distil(number: int, questions: int) -> ConfigDict:
 
 
 def mgrd_sft(number: int, steps: int) -> ConfigDict:
-    """Stage B, Eq. 5: the kept chains, text reasoning, and replay so that nothing is unlearnt."""
+    """Stage B, Eq. 5: the kept chains of this round and those before, text reasoning, replay against forgetting."""
     return ConfigDict(
         {
             "kind": "sft",
@@ -110,7 +111,7 @@ def mgrd_sft(number: int, steps: int) -> ConfigDict:
             "batch": BATCH,
             "optimiser": _adamw(1e-3),
             "sources": {
-                f"chains:{number}": 0.50,
+                **{f"chains:{earlier}": 0.50 / number for earlier in range(1, number + 1)},
                 "world:text_percepts": 0.20,
                 "world:audio_direct": 0.20,
                 "world:describe": 0.10,
@@ -120,7 +121,7 @@ def mgrd_sft(number: int, steps: int) -> ConfigDict:
     )
 
 
-def rlvr(number: int, iterations: int, prompts: int = 16) -> ConfigDict:
+def rlvr(number: int, iterations: int, prompts: int = 16, evaluate: str = "everything") -> ConfigDict:
     """Stage B, Eq. 8: RLVR on audio questions of moderate difficulty (3 to 6 of 8 right, 0.8 / 0.2) and on text."""
     return ConfigDict(
         {
@@ -135,6 +136,6 @@ def rlvr(number: int, iterations: int, prompts: int = 16) -> ConfigDict:
             "reward": {"correct_weight": 0.8, "format_weight": 0.2},
             "moderate_round": number,
             "max_tokens": 128,
-            "evaluate": "everything",
+            "evaluate": evaluate,
         }
     )

@@ -6,6 +6,7 @@ Parameters are {"encoder": ..., "adaptor": ..., "decoder": ...}; training holds 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from step_audio_r1.model.config import ModelConfig
@@ -16,9 +17,14 @@ from step_audio_r1.model.ops.head import HeadOutput, chunked_head, logits
 
 
 class AudioLM(nn.Module):
-    """Step-Audio-R1's network. Call its methods through `model.apply(variables, ..., method="name")`."""
+    """Step-Audio-R1's network. Call its methods through `model.apply(variables, ..., method="name")`.
+
+    With a mesh, rows of activations stay split over data and fsdp; without that word the partitioner would follow the
+    token table and hold every row on every device.
+    """
 
     config: ModelConfig
+    mesh: Mesh | None = None
 
     def setup(self):
         cfg = self.config
@@ -49,11 +55,16 @@ class AudioLM(nn.Module):
         x_BTD = self.decoder.embed(tokens_BT)
         B, N = features_BNSE.shape[:2]
         if N == 0:
-            return x_BTD
+            return self._split_rows(x_BTD)
         audio = self.adaptor(features_BNSE.reshape(B * N, *features_BNSE.shape[2:]))
         audio_BAD = audio.reshape(B, -1, x_BTD.shape[-1])
         spliced = jnp.take_along_axis(audio_BAD, jnp.maximum(audio_slots_BT, 0)[..., None], axis=1)
-        return jnp.where((audio_slots_BT >= 0)[..., None], spliced, x_BTD)
+        return self._split_rows(jnp.where((audio_slots_BT >= 0)[..., None], spliced, x_BTD))
+
+    def _split_rows(self, x_BTD: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        if self.mesh is None:
+            return x_BTD
+        return jax.lax.with_sharding_constraint(x_BTD, NamedSharding(self.mesh, PartitionSpec(("data", "fsdp"))))
 
     def hidden(self, tokens_BT, audio_slots_BT, features_BNSE, positions_BT, segment_ids_BT):
         """Final hidden states [B, T, D] of packed rows; arguments as in `embed` and `Decoder.forward`."""

@@ -32,9 +32,9 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     shape = [config.data, config.fsdp, config.tensor]
     free = [i for i, n in enumerate(shape) if n == -1]
     fixed = math.prod(n for n in shape if n != -1)
-    if len(free) == 1 and len(devices) % fixed == 0:
+    if len(free) == 1 and fixed > 0 and len(devices) % fixed == 0:
         shape[free[0]] = len(devices) // fixed
-    if len(free) > 1 or math.prod(shape) != len(devices):
+    if min(shape) < 1 or math.prod(shape) != len(devices):
         raise BadInput(
             f"config.mesh: data x fsdp x tensor = {config.data} x {config.fsdp} x {config.tensor} does not make "
             f"{len(devices)} devices; set one axis to -1 or make the product {len(devices)}"

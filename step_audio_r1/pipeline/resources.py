@@ -50,7 +50,7 @@ class Resources:
     def __init__(self, config: RunConfig, workdir: Workdir):
         self.config, self.workdir = config, workdir
         self.mesh = make_mesh(config.mesh)
-        self.model = AudioLM(config.model)
+        self.model = AudioLM(config.model, self.mesh)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

@@ -137,8 +137,7 @@ class PPO:
         self._actor_tx = optimiser(config.actor, iterations * config.policy_minibatches)
         self._critic_tx = optimiser(config.critic, iterations * config.critic_minibatches)
         self._score = jax.jit(self._score_rows, out_shardings=replicated(mesh))
-        self._actor_step = jax.jit(self._update_actor, donate_argnums=0)
-        self._critic_step = jax.jit(self._update_critic, donate_argnums=0)
+        self._critic_step = self._actor_step = None
 
     def init(self, actor_params: Any, key: jax.Array) -> PPOState:
         """Fresh optimisers around an actor, and a critic grown from it."""
@@ -166,6 +165,9 @@ class PPO:
     ) -> tuple[PPOState, dict[str, Mean]]:
         """Scores, then updates critic and actor in minibatches drawn by (seed, iteration)."""
         cfg = self._config
+        if self._critic_step is None:
+            self._critic_step = self._compile(self._update_critic, state.critic)
+            self._actor_step = self._compile(self._update_actor, state.actor)
         rows = self._place(rows)
         scored, metrics = self._score(state.actor.params, state.critic.params, rows)
         rng = np.random.default_rng([seed, iteration])
@@ -184,6 +186,11 @@ class PPO:
             if parts:
                 metrics |= {name: functools.reduce(operator.add, (p[name] for p in parts)) for name in parts[0]}
         return PPOState(actor, critic), metrics
+
+    def _compile(self, update, state: TrainState):
+        """The jitted update of states that live as `state` does; the compiler left alone would move parameters about."""
+        homes = jax.tree.map(lambda x: x.sharding, state)
+        return jax.jit(update, donate_argnums=0, out_shardings=(homes, replicated(self._mesh)))
 
     def _place(self, rows: RolloutBatch) -> RolloutBatch:
         sharding = batch_sharding(self._mesh)

@@ -36,7 +36,9 @@ def plain(policy_minibatches: int = 1, critic_minibatches: int = 1) -> PPO:
     """PPO whose optimisers are plain descent, so that parameters show the gradient."""
     original, ppo.optimiser = ppo.optimiser, sgd
     try:
-        return PPO(MODEL, ONE, PPOConfig(policy_minibatches=policy_minibatches, critic_minibatches=critic_minibatches), 1)
+        return PPO(
+            MODEL, ONE, PPOConfig(policy_minibatches=policy_minibatches, critic_minibatches=critic_minibatches), 1
+        )
     finally:
         ppo.optimiser = original
 
@@ -139,7 +141,7 @@ def test_two_minibatches_use_every_row_once_against_the_old_policy():
     other = _one_iteration(_rows(), algorithm, iteration=1)
     assert max(jax.tree.leaves(jax.tree.map(lambda a, b: np.abs(a - b).max(), again[0], other[0]))) > 0
     with pytest.raises(BadInput, match="minibatches"):
-        plain(3).iterate(plain(3).init(fresh(), jax.random.key(1)), _rows(), 0, 0)
+        algorithm._parts(8, 3, np.random.default_rng(0))  # through `iterate` this would cost a compilation
 
 
 def test_the_critic_has_a_value_and_no_vocabulary():
@@ -149,7 +151,9 @@ def test_the_critic_has_a_value_and_no_vocabulary():
     assert critic.params["value_head"]["kernel"].shape == (32, 1)
     # Its own copy: an actor update must not move it, nor free its memory.
     assert_trees_close(critic.params["adaptor"], initial()["adaptor"], atol=0)
-    abstract = plain().abstract(jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), initial()))
+    abstract = plain().abstract(
+        jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), initial())
+    )
     real = plain().init(fresh(), jax.random.key(1))
     assert jax.tree.structure(abstract) == jax.tree.structure(real)
     for a, b in zip(jax.tree.leaves(abstract), jax.tree.leaves(real)):
@@ -161,7 +165,12 @@ def learner() -> PPO:
     def constant(rate):
         return OptimiserConfig(rate, final_fraction=1.0)
 
-    return PPO(MODEL, ONE, PPOConfig(critic_minibatches=2, critic_warmup=WARMUP, actor=constant(5e-3), critic=constant(5e-3)), 1)
+    return PPO(
+        MODEL,
+        ONE,
+        PPOConfig(critic_minibatches=2, critic_warmup=WARMUP, actor=constant(5e-3), critic=constant(5e-3)),
+        1,
+    )
 
 
 def test_the_critic_learns_a_constant_reward_while_the_actor_waits():
@@ -189,7 +198,9 @@ def test_ppo_raises_the_reward_of_a_bandit(seed):
     state: PPOState = learner().init(fresh(), jax.random.key(seed))
     curve = []
     for iteration in range(10):
-        rollout = _engine().generate(state.actor.params, PROMPTS, 16, SamplingConfig(max_new_tokens=2), seed + 10 * iteration)
+        rollout = _engine().generate(
+            state.actor.params, PROMPTS, 16, SamplingConfig(max_new_tokens=2), seed + 10 * iteration
+        )
         rewards = (rollout.tokens < REAL // 2).mean(1).astype(np.float32)
         rows = rollout_batch(PROMPTS, rollout, rewards, np.ones(32, bool), 32)
         state, metrics = learner().iterate(state, rows, WARMUP + iteration, seed)

@@ -1,5 +1,6 @@
 """Scaled dot-product attention with grouped keys and an explicit mask; softmax in float32."""
 
+import einops
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -24,8 +25,12 @@ def attend(
     """
     B, T, H, C = q_BTHC.shape
     K = k_BSKC.shape[2]
-    q_BTKGC = q_BTHC.reshape(B, T, K, H // K, C)
-    logits = jnp.einsum("btkgc,bskc->bkgts", q_BTKGC, k_BSKC, preferred_element_type=jnp.float32)
-    logits = jnp.where(mask_BTS[:, None, None], logits, MASKED)
-    weights = jax.nn.softmax(logits, axis=-1).astype(v_BSKC.dtype)
-    return jnp.einsum("bkgts,bskc->btkgc", weights, v_BSKC).reshape(B, T, H, C)
+    # The queries of a group stand one after another on the time axis: two plain batched matrix products remain, which
+    # is about twice as fast on a CPU as a product with one more batch axis.
+    q_BKXC = einops.rearrange(q_BTHC, "b t (k g) c -> b k (g t) c", k=K)
+    logits = jnp.einsum("bkxc,bskc->bkxs", q_BKXC, k_BSKC, preferred_element_type=jnp.float32)
+    logits = einops.rearrange(logits, "b k (g t) s -> b k g t s", t=T)
+    weights = jax.nn.softmax(jnp.where(mask_BTS[:, None, None], logits, MASKED), axis=-1).astype(v_BSKC.dtype)
+    weights = einops.rearrange(weights, "b k g t s -> b k (g t) s")
+    out_BKXC = jnp.einsum("bkxs,bskc->bkxc", weights, v_BSKC)
+    return einops.rearrange(out_BKXC, "b k (g t) c -> b t (k g) c", t=T)

@@ -1,0 +1,215 @@
+"""Promise: a run on many devices is the run on one, its parameters lie where the rules say, and bad meshes are refused."""
+
+import functools
+
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+from jax.sharding import PartitionSpec as P
+
+from step_audio_r1.data.batches import BatchConfig, batches
+from step_audio_r1.errors import BadInput
+from step_audio_r1.parallel import DECODING, TRAINING, MeshConfig, Rules, batch_rows_divide, make_mesh, shardings
+from step_audio_r1.rl import PPO, PPOConfig, ppo, rollout_batch
+from step_audio_r1.rollout import Rollout
+from step_audio_r1.train import abstract_params, make_sft_step, param_shardings, to_device, train_state
+from tests.train.small_model import (
+    CONFIG,
+    EXAMPLES,
+    MODEL,
+    ONE,
+    REAL,
+    STORE,
+    TOKENIZER,
+    assert_trees_close,
+    host,
+    initial,
+    prompt,
+    sgd,
+)
+
+CUT = make_mesh(MeshConfig(2, 2, 2))
+
+# Every parameter of the trained parts and the axes it is cut along (the first axis of a layer's is the layers').
+GOLDEN = {
+    "adaptor.conv.bias": P("fsdp"),
+    "adaptor.conv.kernel": P(None, None, "fsdp"),
+    "adaptor.linear1.bias": P("tensor"),
+    "adaptor.linear1.kernel": P(None, "tensor"),
+    "adaptor.linear2.bias": P("fsdp"),
+    "adaptor.linear2.kernel": P("tensor", "fsdp"),
+    "decoder.embedding": P("tensor", "fsdp"),
+    "decoder.head.kernel": P("fsdp", "tensor"),
+    "decoder.norm.scale": P(None),
+    "decoder.layers.input_norm.scale": P(None, None),
+    "decoder.layers.post_attention_norm.scale": P(None, None),
+    "decoder.layers.q.kernel": P(None, "fsdp", "tensor"),
+    "decoder.layers.q.bias": P(None, "tensor"),
+    "decoder.layers.k.kernel": P(None, "fsdp", "tensor"),
+    "decoder.layers.k.bias": P(None, "tensor"),
+    "decoder.layers.v.kernel": P(None, "fsdp", "tensor"),
+    "decoder.layers.v.bias": P(None, "tensor"),
+    "decoder.layers.o.kernel": P(None, "tensor", "fsdp"),
+    "decoder.layers.gate.kernel": P(None, "fsdp", "tensor"),
+    "decoder.layers.up.kernel": P(None, "fsdp", "tensor"),
+    "decoder.layers.down.kernel": P(None, "tensor", "fsdp"),
+    "encoder.conv1.kernel": P(None, None, "fsdp"),
+    "encoder.conv1.bias": P("fsdp"),
+    "encoder.conv2.kernel": P(None, None, "fsdp"),
+    "encoder.conv2.bias": P("fsdp"),
+    "encoder.positional_embedding": P(None, None),
+    "encoder.after_norm.scale": P(None),
+    "encoder.after_norm.bias": P(None),
+    "encoder.blocks.attn_ln.scale": P(None, None),
+    "encoder.blocks.attn_ln.bias": P(None, None),
+    "encoder.blocks.mlp_ln.scale": P(None, None),
+    "encoder.blocks.mlp_ln.bias": P(None, None),
+    "encoder.blocks.query.kernel": P(None, None, "fsdp"),
+    "encoder.blocks.query.bias": P(None, "fsdp"),
+    "encoder.blocks.key.kernel": P(None, None, "fsdp"),
+    "encoder.blocks.value.kernel": P(None, None, "fsdp"),
+    "encoder.blocks.value.bias": P(None, "fsdp"),
+    "encoder.blocks.out.kernel": P(None, "fsdp", None),
+    "encoder.blocks.out.bias": P(None, None),
+    "encoder.blocks.fc1.kernel": P(None, None, "fsdp"),
+    "encoder.blocks.fc1.bias": P(None, "fsdp"),
+    "encoder.blocks.fc2.kernel": P(None, "fsdp", None),
+    "encoder.blocks.fc2.bias": P(None, None),
+}
+
+
+def _by_name(tree):
+    return {".".join(k.key for k in path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
+
+
+def _place(mesh):
+    where = param_shardings(CONFIG, mesh, TRAINING)
+    return jax.tree.map(lambda x, s: jax.device_put(np.array(x), s), initial(), {k: where[k] for k in initial()})
+
+
+def test_every_parameter_is_cut_as_written_here():
+    assert {name: where.spec for name, where in _by_name(param_shardings(CONFIG, CUT, TRAINING)).items()} == GOLDEN
+
+
+def test_parameters_and_moments_really_are_in_pieces():
+    tx = optax.adam(1e-3)
+    state = train_state(_place(CUT), tx, CUT)
+    for tree in (state.params, state.opt_state[0].mu, state.opt_state[0].nu):
+        for name, x in _by_name(tree).items():
+            ways = 2 ** sum(axis is not None for axis in GOLDEN[name])
+            assert x.addressable_shards[0].data.size * ways == x.size, name
+    assert state.step.is_fully_replicated
+
+
+def test_decoding_keeps_the_width_whole():
+    specs = {name: s.spec for name, s in _by_name(param_shardings(CONFIG, CUT, DECODING)).items()}
+    assert not any("fsdp" in spec for spec in specs.values())
+    assert specs["decoder.layers.q.kernel"] == P(None, None, "tensor")
+
+
+@functools.cache
+def _batch():
+    stream = batches({"four": (EXAMPLES, 1.0)}, TOKENIZER, STORE, BatchConfig(8, 64, 3, 8), seed=0)
+    return next(stream)
+
+
+@functools.cache
+def _sft_step(shape):
+    mesh = ONE if shape == (1, 1, 1) else make_mesh(MeshConfig(*shape))
+    tx = sgd()
+    state = train_state(_place(mesh), tx, mesh)
+    places = jax.tree.map(lambda x: x.sharding, state)
+    step = make_sft_step(MODEL, tx, optax.constant_schedule(1.0), mesh, state)
+    state, metrics = step(state, to_device(_batch(), mesh))
+    for x, place in zip(jax.tree.leaves(state), jax.tree.leaves(places)):
+        assert x.sharding.is_equivalent_to(place, x.ndim)
+    return host(state.params), {name: m.value() for name, m in jax.device_get(metrics).items()}
+
+
+@pytest.mark.parametrize("shape", [(8, 1, 1), (2, 4, 1), (2, 2, 2)])
+def test_an_sft_step_is_the_same_on_any_mesh(shape):
+    expected, expected_metrics = _sft_step((1, 1, 1))
+    params, metrics = _sft_step(shape)
+    # New parameters are old ones minus the gradient: both are compared at once.
+    assert_trees_close(params, expected, rtol=1e-5, atol=1e-5)
+    for name, value in expected_metrics.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
+
+
+def _ppo_iteration(mesh, monkeypatch):
+    monkeypatch.setattr(ppo, "optimiser", sgd)
+    algorithm = PPO(MODEL, mesh, PPOConfig(critic_minibatches=1), 1)
+    rng = np.random.default_rng(0)
+    lengths = np.array([4, 1, 0, 3, 4, 2, 4, 1], np.int32)
+    tokens = np.where(np.arange(4) < lengths[:, None], rng.integers(0, REAL, (8, 4)), 0).astype(np.int32)
+    rollout = Rollout(tokens, lengths, np.zeros((8, 4), np.float32), ("stop",) * 8, 4)
+    rewards = rng.uniform(size=8).astype(np.float32)
+    rows = rollout_batch([prompt(0), prompt(1)], rollout, rewards, np.ones(8, bool), 32)
+    state = algorithm.init(_place(mesh), jax.random.key(0))
+    places = jax.tree.map(lambda x: x.sharding, state)
+    after, metrics = algorithm.iterate(state, rows, 0, 0)
+    return places, after, {name: m.value() for name, m in jax.device_get(metrics).items()}
+
+
+def test_a_ppo_iteration_is_the_same_on_any_mesh_and_stays_in_pieces(monkeypatch):
+    _, expected, expected_metrics = _ppo_iteration(ONE, monkeypatch)
+    places, after, metrics = _ppo_iteration(CUT, monkeypatch)
+    assert_trees_close(host(after), host(expected), rtol=1e-5, atol=1e-5)
+    for name, value in expected_metrics.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    for (path, x), place in zip(jax.tree.leaves_with_path(after), jax.tree.leaves(places)):
+        assert x.sharding.is_equivalent_to(place, x.ndim), (jax.tree_util.keystr(path), x.sharding, place)
+
+
+def test_a_mesh_axis_used_twice_is_refused():
+    with pytest.raises(BadInput, match="twice"):
+        param_shardings(CONFIG, CUT, Rules(mlp="fsdp"))
+    with pytest.raises(BadInput, match="twice"):
+        Rules(vocab="tensor", embed="tensor").spec(("vocab", "embed"))
+
+
+def test_an_axis_that_does_not_divide_is_refused_by_name_and_size():
+    boxed = {"x": nn.LogicallyPartitioned(jax.ShapeDtypeStruct((6, 10), np.float32), ("embed", "mlp"))}
+    assert shardings(boxed, make_mesh(MeshConfig(2, 2, 2)), TRAINING)["x"].spec == P("fsdp", "tensor")
+    with pytest.raises(BadInput, match=r"config\.mesh\.fsdp=4 does not divide the embed axis of size 6"):
+        shardings(boxed, make_mesh(MeshConfig(2, 4, 1)), TRAINING)
+    assert abstract_params(CONFIG).keys() == {"encoder", "adaptor", "decoder"}
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        (MeshConfig(), (8, 1, 1)),
+        (MeshConfig(2, 2, 2), (2, 2, 2)),
+        (MeshConfig(2, -1, 2), (2, 2, 2)),
+        (MeshConfig(1, 1, -1), (1, 1, 8)),
+    ],
+)
+def test_a_mesh_is_filled(config, shape):
+    mesh = make_mesh(config)
+    assert tuple(mesh.shape.values()) == shape and mesh.axis_names == ("data", "fsdp", "tensor")
+    assert mesh.size == len({d.id for d in mesh.devices.flat}) == 8
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        MeshConfig(3, 1, 1),
+        MeshConfig(-1, 3, 1),
+        MeshConfig(-1, -1, 1),
+        MeshConfig(2, 2, 1),
+        MeshConfig(-1, 0, 1),
+        MeshConfig(-2, -4, 1),
+    ],
+)
+def test_a_mesh_that_does_not_fit_the_devices_is_refused(config):
+    with pytest.raises(BadInput, match=r"config\.mesh.*8 devices"):
+        make_mesh(config)
+
+
+def test_rows_must_divide_over_the_devices_that_hold_rows():
+    batch_rows_divide(CUT, 12, "rows")
+    with pytest.raises(BadInput, match="rows=6 does not divide over 4"):
+        batch_rows_divide(CUT, 6, "rows")

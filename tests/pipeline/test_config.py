@@ -1,0 +1,105 @@
+"""Promise: a config is read whole or refused with the field's full name, and its JSON is the same config."""
+
+import importlib
+import json
+
+import pytest
+
+from step_audio_r1.errors import BadInput
+from step_audio_r1.pipeline.config import run_config, to_json
+
+NAMES = ["quickstart", "miniature", "tiny", "miniature_encoder"]
+
+
+def _values(name: str = "tiny") -> dict:
+    return importlib.import_module(f"configs.{name}").get_config().to_dict()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_is_valid_and_round_trips_through_json(name):
+    values = _values(name)
+    config = run_config(values)
+    assert config.name == values["name"] and config.order == tuple(values["order"])
+    for stage, fields in values["stages"].items():
+        assert config.stages[stage].kind == fields["kind"]
+    text = json.dumps(to_json(config))
+    assert run_config(json.loads(text)) == config
+    assert json.dumps(to_json(run_config(json.loads(text)))) == text
+
+
+def test_values_arrive_where_they_belong():
+    values = _values()
+    values["stages"]["pretrain"]["optimiser"]["learning_rate"] = 1
+    values["stages"]["mgrd_1_rlvr"]["pass_range"] = [1, 2]
+    values["evaluation"]["budgets"] = [None, 3]
+    config = run_config(values)
+    rate = config.stages["pretrain"].optimiser.learning_rate
+    assert rate == 1.0 and isinstance(rate, float)
+    assert config.stages["mgrd_1_rlvr"].pass_range == (1, 2)
+    assert config.evaluation.budgets == (None, 3)
+    assert config.model.decoder.d_model == 32
+    assert hash(config.model) == hash(run_config(values).model)  # models are static arguments of compiled programs
+
+
+def _set(path: str, value):
+    """A change of one field; a value of `DROP` removes it."""
+
+    def change(values: dict) -> None:
+        *outer, last = path.split(".")
+        for name in outer:
+            values = values[name]
+        if value is DROP:
+            del values[last]
+        else:
+            values[last] = value
+
+    return change
+
+
+DROP = object()
+
+BAD = [
+    # unknown fields
+    ("colour", 1, r"config\.colour: unknown field"),
+    ("model.decoder.depth", 2, r"config\.model\.decoder\.depth: unknown field"),
+    ("stages.pretrain.batch.width", 2, r"config\.stages\.pretrain\.batch\.width: unknown field"),
+    ("evaluation.arm", "direct", r"config\.evaluation\.arm: unknown field"),
+    # wrong types
+    ("seed", "0", r"config\.seed='0': expected int"),
+    ("seed", 1.5, r"config\.seed=1\.5: expected int"),
+    ("seed", True, r"config\.seed=True: expected int"),
+    ("name", 3, r"config\.name=3: expected str"),
+    ("model", 3, r"config\.model=3: expected a mapping"),
+    ("stages.pretrain.steps", None, r"config\.stages\.pretrain\.steps=None: expected int"),
+    ("stages.pretrain.optimiser.learning_rate", "1e-3", r"config\.stages\.pretrain\.optimiser\.learning_rate="),
+    ("stages.pretrain.sources", ["a"], r"config\.stages\.pretrain\.sources=.*mapping"),
+    ("stages.pretrain.sources", {"a": "b"}, r"config\.stages\.pretrain\.sources\.a='b': expected float"),
+    ("stages.mgrd_1_rlvr.pass_range", (1, 2, 3), r"config\.stages\.mgrd_1_rlvr\.pass_range=.*2 values"),
+    ("evaluation.budgets", 4, r"config\.evaluation\.budgets=4: expected a sequence"),
+    ("evaluation.budgets", ["4"], r"config\.evaluation\.budgets\[0\]='4'"),
+    ("format", "xml", r"config\.format='xml': expected one of 'think'"),
+    ("model.compute_dtype", "float16", r"config\.model\.compute_dtype='float16': expected one of"),
+    ("stages.pretrain.evaluate", "all", r"config\.stages\.pretrain\.evaluate='all': expected one of"),
+    # missing fields
+    ("seed", DROP, r"config\.seed: missing"),
+    ("model.decoder.vocab", DROP, r"config\.model\.decoder\.vocab: missing"),
+    ("stages.pretrain.steps", DROP, r"config\.stages\.pretrain\.steps: missing"),
+    # stages
+    ("stages.pretrain.kind", "grpo", r"config\.stages\.pretrain\.kind='grpo': expected one of encoder, sft"),
+    ("stages.pretrain.kind", DROP, r"config\.stages\.pretrain\.kind=None"),
+    ("order", ("pretrain", "polish"), r"config\.order: stage 'polish' is not in config\.stages"),
+    ("order", ("pretrain", "pretrain"), r"config\.order"),
+    ("order", (), r"config\.order"),
+    # values that cannot work
+    ("model.decoder.kv_heads", 3, r"model\.decoder\.kv_heads=3 must divide model\.decoder\.heads"),
+    ("stages.text_rlvr.sampling.max_new_tokens", 0, r"sampling\.max_new_tokens=0"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), BAD, ids=[f"{p}-{i}" for i, (p, *_) in enumerate(BAD)])
+def test_a_mistake_is_told_by_the_fields_whole_name(path, value, message):
+    values = _values()
+    _set(path, value)(values)
+    with pytest.raises(BadInput, match=message) as caught:
+        run_config(values)
+    assert "\n" not in str(caught.value)
