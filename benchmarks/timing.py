@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def compare(name: str, ours: Callable[[], None], peer: Callable[[], None], peer_name: str, amount: float, unit: str):
-    """Runs both in turn, prints the medians and, last, one JSON line {benchmark, ours, peer, peer_name, ratio, unit, runs}.
+    """Runs both in turn, prints the medians and, last, the JSON line of the contract.
 
     Args:
       name: of the benchmark.

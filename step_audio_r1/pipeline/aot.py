@@ -5,6 +5,7 @@ program on one chip generation.
 """
 
 import dataclasses
+import functools
 import importlib.util
 import math
 import re
@@ -34,6 +35,7 @@ from step_audio_r1.parallel import (
     shardings,
 )
 from step_audio_r1.parallel.hlo import program_cost
+from step_audio_r1.rl import PPO, PPOConfig, RolloutBatch, Scored
 from step_audio_r1.train import (
     OptimiserConfig,
     abstract_params,
@@ -114,8 +116,7 @@ def compile_for(
       BadInput: an unknown step or topology, sizes that do not divide, or libtpu is not installed.
     """
     if step not in STEPS:
-        later = " (ppo_actor and ppo_critic are not there yet)" if step.startswith("ppo_") else ""
-        raise BadInput(f"--step={step}: not supported; expected one of {', '.join(STEPS)}{later}")
+        raise BadInput(f"--step={step}: not supported; expected one of {', '.join(STEPS)}")
     chip, devices = _devices(topology)
     grid = make_mesh(mesh, devices)
     batch_rows_divide(grid, size.rows, "--rows")
@@ -245,7 +246,7 @@ def _sft(config: ModelConfig, mesh: Mesh, size: Size) -> Built:
     settings = OptimiserConfig()
     tx = optimiser(settings, 1000)
     state = abstract_train_state(_params(config, mesh, TRAINING), tx, mesh)
-    step = make_sft_step(AudioLM(config), tx, schedule(settings, 1000), mesh, state)
+    step = make_sft_step(AudioLM(config, mesh), tx, schedule(settings, 1000), mesh, state)
     rows, integer = (size.rows, size.tokens), jnp.int32
     fields = {name: _row_array(mesh, rows, integer) for name in ("tokens", "positions", "segment_ids", "audio_slots")}
     weights = _row_array(mesh, rows, jnp.float32)
@@ -253,9 +254,28 @@ def _sft(config: ModelConfig, mesh: Mesh, size: Size) -> Built:
     return step, (state, Batch(**fields, loss_weights=weights, features=features)), size.rows * size.tokens
 
 
+def _ppo(config: ModelConfig, mesh: Mesh, size: Size, *, critic: bool) -> Built:
+    """The actor's or the critic's update on a whole rollout of `rows` samples of `tokens` tokens."""
+    ppo = PPO(AudioLM(config, mesh), mesh, PPOConfig(), iterations=60)
+    state = ppo.abstract(_params(config, mesh, TRAINING))
+    shape = (size.rows, size.tokens)
+    integers = ("tokens", "positions", "segment_ids", "audio_slots")
+    rows = RolloutBatch(
+        **{name: _row_array(mesh, shape, jnp.int32) for name in integers},
+        features=_row_array(mesh, _features(config, size), jnp.float16),
+        mask=_row_array(mesh, shape, jnp.float32),
+        sampler_logp=_row_array(mesh, shape, jnp.float32),
+        rewards=_row_array(mesh, (size.rows,), jnp.float32),
+    )
+    scored = Scored(*(_row_array(mesh, shape, jnp.float32) for _ in Scored._fields))
+    part = _row_array(mesh, (size.rows,), jnp.int32)
+    step, trained = (ppo.critic_step, state.critic) if critic else (ppo.actor_step, state.actor)
+    return step, (trained, rows, scored, part), size.rows * size.tokens
+
+
 def _prefill(config: ModelConfig, mesh: Mesh, size: Size) -> Built:
     """Prompts of `tokens` tokens into a fresh cache of as many slots; weights in the compute dtype."""
-    model = AudioLM(config)
+    model = AudioLM(config, mesh)
     where = _cache_shardings(config, mesh)
 
     def prefill(params, tokens, valid, slots, features):
@@ -276,7 +296,7 @@ def _prefill(config: ModelConfig, mesh: Mesh, size: Size) -> Built:
 
 def _decode(config: ModelConfig, mesh: Mesh, size: Size) -> Built:
     """One token a row, greedy, with a cache of `tokens` slots that is updated in place."""
-    model = AudioLM(config)
+    model = AudioLM(config, mesh)
     dtype = jnp.dtype(config.compute_dtype)
     where = _cache_shardings(config, mesh)
 
@@ -313,6 +333,8 @@ def _cache_shardings(config: ModelConfig, mesh: Mesh) -> KVCache:
 # A step's name -> what builds it for (model sizes, mesh, size).
 STEPS: dict[str, Callable[[ModelConfig, Mesh, Size], Built]] = {
     "sft": _sft,
+    "ppo_actor": functools.partial(_ppo, critic=False),
+    "ppo_critic": functools.partial(_ppo, critic=True),
     "prefill": _prefill,
     "decode": _decode,
 }

@@ -2,13 +2,14 @@
 
 from step_audio_r1.rl.advantages import gae, normalise, terminal_rewards
 from step_audio_r1.rl.losses import policy_terms, value_terms
-from step_audio_r1.rl.ppo import PPO, PPOConfig, PPOState, RolloutBatch, rollout_batch
+from step_audio_r1.rl.ppo import PPO, PPOConfig, PPOState, RolloutBatch, Scored, rollout_batch
 
 __all__ = [
     "PPO",
     "PPOConfig",
     "PPOState",
     "RolloutBatch",
+    "Scored",
     "gae",
     "normalise",
     "policy_terms",

@@ -9,18 +9,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen as nn
 from flax import struct
 from jax.sharding import Mesh
 
 from step_audio_r1.errors import BadInput
-from step_audio_r1.model import AudioLM
-from step_audio_r1.parallel import batch_sharding, replicated
+from step_audio_r1.model import AudioLM, ModelConfig
+from step_audio_r1.parallel import TRAINING, batch_sharding, replicated
 from step_audio_r1.rl.advantages import gae, normalise, terminal_rewards
 from step_audio_r1.rl.losses import policy_terms, value_terms
 from step_audio_r1.rollout import Prompt, Rollout
 from step_audio_r1.train.metrics import Mean
 from step_audio_r1.train.optimiser import OptimiserConfig, optimiser
-from step_audio_r1.train.state import TrainState, abstract_train_state, train_state
+from step_audio_r1.train.state import TrainState, abstract_params, abstract_train_state, param_shardings, train_state
 
 LENGTH_BUCKET = 32
 
@@ -129,15 +130,29 @@ def critic_params(actor_params: Any, key: jax.Array) -> Any:
     return {**trunk, "value_head": head}
 
 
+def _abstract_actor(config: ModelConfig, mesh: Mesh) -> Any:
+    """Shapes of adaptor and decoder, placed by the training rules."""
+    shapes, where = nn.unbox(abstract_params(config)), param_shardings(config, mesh, TRAINING)
+    place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)  # noqa: E731
+    return {name: jax.tree.map(place, shapes[name], where[name]) for name in ("adaptor", "decoder")}
+
+
 class PPO:
-    """Compiled pieces of an iteration for one model, mesh and config."""
+    """Compiled pieces of an iteration for one model, mesh and config.
+
+    Attributes:
+      actor_step, critic_step: (TrainState, RolloutBatch, Scored, rows int32[minibatch]) -> (TrainState, metrics); the
+        state is donated.
+    """
 
     def __init__(self, model: AudioLM, mesh: Mesh, config: PPOConfig, iterations: int):
         self._model, self._mesh, self._config = model, mesh, config
         self._actor_tx = optimiser(config.actor, iterations * config.policy_minibatches)
         self._critic_tx = optimiser(config.critic, iterations * config.critic_minibatches)
         self._score = jax.jit(self._score_rows, out_shardings=replicated(mesh))
-        self._critic_step = self._actor_step = None
+        places = self.abstract(_abstract_actor(model.config, mesh))
+        self.actor_step = self._compile(self._update_actor, places.actor)
+        self.critic_step = self._compile(self._update_critic, places.critic)
 
     def init(self, actor_params: Any, key: jax.Array) -> PPOState:
         """Fresh optimisers around an actor, and a critic grown from it."""
@@ -165,9 +180,6 @@ class PPO:
     ) -> tuple[PPOState, dict[str, Mean]]:
         """Scores, then updates critic and actor in minibatches drawn by (seed, iteration)."""
         cfg = self._config
-        if self._critic_step is None:
-            self._critic_step = self._compile(self._update_critic, state.critic)
-            self._actor_step = self._compile(self._update_actor, state.actor)
         rows = self._place(rows)
         scored, metrics = self._score(state.actor.params, state.critic.params, rows)
         rng = np.random.default_rng([seed, iteration])
@@ -175,21 +187,21 @@ class PPO:
         critic_metrics: list[dict[str, Mean]] = []
         samples = rows.mask.shape[0]
         for part in self._parts(samples, cfg.critic_minibatches, rng):
-            critic, m = self._critic_step(critic, rows, scored, part)
+            critic, m = self.critic_step(critic, rows, scored, part)
             critic_metrics.append(m)
         actor_metrics: list[dict[str, Mean]] = []
         if iteration >= cfg.critic_warmup:
             for part in self._parts(samples, cfg.policy_minibatches, rng):
-                actor, m = self._actor_step(actor, rows, scored, part)
+                actor, m = self.actor_step(actor, rows, scored, part)
                 actor_metrics.append(m)
         for parts in (critic_metrics, actor_metrics):
             if parts:
                 metrics |= {name: functools.reduce(operator.add, (p[name] for p in parts)) for name in parts[0]}
         return PPOState(actor, critic), metrics
 
-    def _compile(self, update, state: TrainState):
-        """The jitted update of states that live as `state` does; the compiler left alone would move parameters about."""
-        homes = jax.tree.map(lambda x: x.sharding, state)
+    def _compile(self, update, places: TrainState):
+        """The update, compiled so that the state stays in its place; the compiler left alone would move it about."""
+        homes = jax.tree.map(lambda x: x.sharding, places)
         return jax.jit(update, donate_argnums=0, out_shardings=(homes, replicated(self._mesh)))
 
     def _place(self, rows: RolloutBatch) -> RolloutBatch:

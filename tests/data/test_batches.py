@@ -139,7 +139,7 @@ def test_two_processes_read_what_one_reads_and_nothing_twice():
 @pytest.mark.parametrize("config", [BatchConfig(2, 24, 4, 2), BatchConfig(2, 96, 2, 2)])
 def test_an_example_that_does_not_fit_is_refused_with_the_remedy(config):
     long = example("long", ("two", "three"), "which is loud ?", "hear rain so the rain is loud", "rain")
-    with pytest.raises(BadInput, match="audio chunks.*batch.tokens"):
+    with pytest.raises(BadInput, match=r"audio chunks.*batch\.tokens"):
         next(_stream({"long": ([long], 1.0)}, config))
 
 

@@ -1,4 +1,4 @@
-"""Promise: a run on many devices is the run on one, its parameters lie where the rules say, and bad meshes are refused."""
+"""Promise: a run on many devices is the run on one, its parameters lie where the rules say, bad meshes are refused."""
 
 import functools
 

@@ -135,7 +135,7 @@ def test_the_miniature_compiles_for_a_tpu(step, tmp_path):
     [
         (("--topology=v5p-128", "--step=sft"), "unknown family 'v5p-128'; examples: v5e:8x8, v5p:4x4x4"),
         (("--topology=v5e:3x3", "--step=sft"), "no such slice"),
-        (("--topology=v5e:2x2", "--step=ppo_actor"), "expected one of sft, prefill, decode"),
+        (("--topology=v5e:2x2", "--step=backward"), "expected one of sft, ppo_actor"),
         (("--topology=v5e:2x2", "--step=sft", "--rows=3"), "--rows=3 does not divide"),
         (("--topology=v5e:2x2", "--step=decode", "--tensor=4"), "does not divide the 2 key-value heads"),
     ],

@@ -11,10 +11,10 @@ from flax import linen as nn
 
 from step_audio_r1.data.records import Example
 from step_audio_r1.model import AudioLM, DecoderConfig, EncoderConfig, ModelConfig
-from step_audio_r1.parallel import MeshConfig, make_mesh, replicated
+from step_audio_r1.parallel import TRAINING, MeshConfig, make_mesh
 from step_audio_r1.rollout import Prompt, make_prompt
 from step_audio_r1.text import Audio, Message, Text, word_level_tokenizer
-from step_audio_r1.train import abstract_params
+from step_audio_r1.train import abstract_params, param_shardings
 
 WORDS = [
     "which",
@@ -81,7 +81,7 @@ STORE = SmallStore()
 
 @functools.cache
 def initial(seed: int = 0):
-    """Adaptor and decoder on one device, drawn by NumPy, every bias and scale off its usual start. Never donate these."""
+    """Adaptor and decoder on one device, drawn by NumPy; no bias is 0, no scale 1. Never donate these."""
     rng = np.random.default_rng(seed)
 
     def draw(path, x):
@@ -94,7 +94,8 @@ def initial(seed: int = 0):
 
     shapes = nn.unbox(abstract_params(CONFIG))
     drawn = jax.tree.map_with_path(draw, {name: shapes[name] for name in ("adaptor", "decoder")})
-    return jax.device_put(drawn, replicated(ONE))
+    where = param_shardings(CONFIG, ONE, TRAINING)
+    return jax.device_put(drawn, {name: where[name] for name in drawn})
 
 
 def fresh(seed: int = 0):

@@ -23,8 +23,7 @@ def attend(
       v_BSKC: values.
       mask_BTS: True where a query may see a key.
     """
-    B, T, H, C = q_BTHC.shape
-    K = k_BSKC.shape[2]
+    T, K = q_BTHC.shape[1], k_BSKC.shape[2]
     # The queries of a group stand one after another on the time axis: two plain batched matrix products remain, which
     # is about twice as fast on a CPU as a product with one more batch axis.
     q_BKXC = einops.rearrange(q_BTHC, "b t (k g) c -> b k (g t) c", k=K)
