@@ -173,7 +173,8 @@ def _shown(row: Row, key: StageKey) -> Shown:
         title=stage_label(key),
         spans=marked(str(row.get("think") or ""), row.get("claims")),
         answer=str(row.get("answer") or "no answer"),
-        right=row.get("correct"),
+        # Rows carry 1.0 or 0.0, and null where the verifier failed.
+        right=None if row.get("correct") is None else bool(row["correct"]),
         grounded=row.get("grounded"),
         surrogate=row.get("surrogate"),
         tokens="" if tokens is None else f"{tokens:g} tokens",

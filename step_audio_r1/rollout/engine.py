@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from step_audio_r1.model import AudioLM, KVCache
-from step_audio_r1.parallel import batch_sharding
+from step_audio_r1.parallel import batch_sharding, replicated
 from step_audio_r1.rollout.types import Prompt, Rollout, SamplingConfig
 
 # Prompt lengths and row counts are rounded up, so that few programs are compiled.
@@ -108,7 +108,10 @@ class LocalEngine:
             lambda s: self._advance(params, s, sampling),
             state,
         )
-        return state.tokens, state.lengths, state.logprobs, state.done
+        # Whole on every device: each host reads all rows.
+        return jax.lax.with_sharding_constraint(
+            (state.tokens, state.lengths, state.logprobs, state.done), replicated(self._mesh)
+        )
 
     @functools.partial(jax.jit, static_argnames=("self", "samples", "sampling"))
     def _start(self, params, inputs, seed, *, samples, sampling):

@@ -195,9 +195,10 @@ def test_a_marker_half_written_at_the_budget_is_finished_not_repeated():
     assert last not in rollout.ids(0)[4:]
 
 
-def test_thinking_cannot_end_before_its_least_length():
-    eager = generate(GREEDY).ids(0)
-    stop, close = (eager[1],), (eager[0], UNUSED)
+@pytest.mark.parametrize("wish", ["close", "stop"])
+def test_thinking_cannot_end_before_its_least_length(wish):
+    first = generate(GREEDY).ids(0)[0]  # what the model wants to say at once
+    stop, close = ((UNUSED - 1,), (first, UNUSED)) if wish == "close" else ((first,), (UNUSED - 1, UNUSED))
     least = SamplingConfig(max_new_tokens=NEW, temperature=0, min_think_tokens=3, thinking_budget=3)
     rollout = engine(stop, close).generate(initial(), prompts()[:1], 1, least, 7)
     assert rollout.lengths[0] > 3

@@ -12,18 +12,21 @@ import soundfile
 
 from step_audio_r1.data.world.clips import VOICE_RMS
 from step_audio_r1.data.world.speech import SAMPLE_RATE, speak_sentence
+from step_audio_r1.data.world.truth import CLIP_SECONDS
 from step_audio_r1.errors import exit_code
 from step_audio_r1.files import write_bytes
 
 _SILENCE = round(0.3 * SAMPLE_RATE)
+_SHORTEST = round(CLIP_SECONDS * SAMPLE_RATE)
 
 
 def say(text: str, out: str, pitch: int, rate: int, loudness: str) -> None:
-    """Writes `text`, spoken between 0.3 s of faint noise on each side, as 16 bit WAV at 16 kHz."""
+    """Writes `text` as 16 bit WAV at 16 kHz: 0.3 s of faint noise on each side, and as long as a clip of the world."""
     spoken, _ = speak_sentence(text, pitch, rate)
     spoken = spoken * VOICE_RMS[loudness] / np.sqrt(np.mean(np.square(spoken)))
-    noise = np.random.default_rng(0).normal(0, 1e-3, len(spoken) + 2 * _SILENCE)
-    noise[_SILENCE:-_SILENCE] += spoken
+    length = max(len(spoken) + 2 * _SILENCE, _SHORTEST)
+    noise = np.random.default_rng(0).normal(0, 1e-3, length)
+    noise[_SILENCE : _SILENCE + len(spoken)] += spoken
     buffer = io.BytesIO()
     soundfile.write(buffer, np.clip(noise, -1, 1), SAMPLE_RATE, format="WAV", subtype="PCM_16")
     write_bytes(out, buffer.getvalue())

@@ -47,6 +47,7 @@ STEREOTYPE_LOUD = ("siren", "burst", "beep")
 LEVELS = ("bottom", "low", "mid", "high", "top")
 TIMBRES = ("flute", "organ", "pluck")
 # The project's canonical sentence (irritation behind an agreement): its words occur in training, the sentence never.
+SHORT_SUBJECTS = ("we", "they")
 PROBE_WORDS = ("okay", "i", "understand")
 
 
@@ -85,6 +86,9 @@ def _sample_speech(rng: np.random.Generator, split: str) -> dict[str, Any]:
         words = [str(rng.choice(options)) for options in parts]
         if rng.random() < 0.25:
             words = ["okay", *words]
+        if rng.random() < 0.12:
+            # Short agreements, so that the probe sentence is new by its words and not by its form.
+            words = ["okay", str(rng.choice(SHORT_SUBJECTS)), "understand"]
     verb = next(word for word in words if word in VERB_EMOTION)
     return {
         "domain": "speech",
