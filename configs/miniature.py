@@ -16,15 +16,15 @@ def get_config() -> ConfigDict:
     """The quickstart's recipe with time to learn."""
     stages = {
         "pretrain": pretrain(steps=400),
-        "cold_start": cold_start(steps=900),
-        "text_rlvr": text_rlvr(iterations=10, prompts=32),
+        "cold_start": cold_start(steps=800),
+        "text_rlvr": text_rlvr(iterations=8, prompts=32),
     }
     for number in range(1, ROUNDS + 1):
         last = number == ROUNDS
-        stages[f"distil_{number}"] = distil(number, questions=2000)
-        stages[f"mgrd_{number}_sft"] = mgrd_sft(number, steps=350)
+        stages[f"distil_{number}"] = distil(number, questions=1800)
+        stages[f"mgrd_{number}_sft"] = mgrd_sft(number, steps=300)
         evaluate = "everything" if last else "arms"
-        stages[f"mgrd_{number}_rlvr"] = rlvr(number, iterations=10, prompts=32, evaluate=evaluate)
+        stages[f"mgrd_{number}_rlvr"] = rlvr(number, iterations=8, prompts=32, evaluate=evaluate)
     return ConfigDict(
         {
             "name": "miniature",
@@ -36,10 +36,10 @@ def get_config() -> ConfigDict:
             "stages": stages,
             "evaluation": {
                 "split": "test",
-                "questions": 1500,
-                "describe": 400,
+                "questions": 1200,
+                "describe": 300,
                 "arms": ("direct", "thinking"),
-                "budgets": (None, 0, 4, 8, 16, 24),
+                "budgets": (None, 0, 4, 8, 16),
                 "conditions": ("real", "silence", "noise", "swapped"),
                 "max_new_tokens": 48,
             },
