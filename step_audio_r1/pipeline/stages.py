@@ -16,7 +16,7 @@ from step_audio_r1.files import read_jsonl
 from step_audio_r1.mgrd import moderate, run_round
 from step_audio_r1.parallel import TRAINING, batch_rows_divide, shardings
 from step_audio_r1.pipeline.config import DistilStage, RLVRStage, SFTStage, Stage
-from step_audio_r1.pipeline.resources import Resources
+from step_audio_r1.pipeline.resources import TRAINED, Resources
 from step_audio_r1.progress import Progress
 from step_audio_r1.rewards import score_response
 from step_audio_r1.rl import PPO, rollout_batch
@@ -36,9 +36,6 @@ from step_audio_r1.train import (
     schedule,
     train_state,
 )
-
-# What trains; the encoder never does.
-TRAINED = ("adaptor", "decoder")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +170,11 @@ def run_distil(stage: DistilStage, context: StageContext, params: Any) -> Any:
 def run_rlvr(stage: RLVRStage, context: StageContext, params: Any) -> Any:
     """KL-free PPO with verified rewards; returns the actor's parameters."""
     run = context.run
+    rows, path = stage.prompts * stage.samples, f"config.stages.{context.name}"
+    batch_rows_divide(run.mesh, rows, f"{path}.prompts x samples")
+    for field in ("policy_minibatches", "critic_minibatches"):
+        if rows % getattr(stage.ppo, field):
+            raise BadInput(f"{path}.ppo.{field}={getattr(stage.ppo, field)} does not divide {rows} samples")
     ppo = PPO(run.model, run.mesh, stage.ppo, stage.iterations)
     state = context.resume.state if context.resume else ppo.init(params, jax.random.key(context.seed))
     pools = _pools(stage, run)

@@ -79,6 +79,8 @@ class _Espeak:
         self._words: list[tuple[int, int, float]] = []
         self._callback = _SynthCallback(self._receive)
         self._library.espeak_SetSynthCallback(self._callback)
+        # The first utterance leaves its mark on all later ones: let it be the same in every process.
+        self.say("okay", 50, 175, 40)
 
     def _receive(self, samples, count, events) -> int:
         if samples and count > 0:

@@ -1,0 +1,50 @@
+"""Promise: the package loads fast and light, and every verb explains itself and ends with the right exit code."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from step_audio_r1.cli import VERBS, main
+
+
+def _python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_takes_less_than_two_seconds():
+    began = time.monotonic()
+    _python("import step_audio_r1")
+    assert time.monotonic() - began < 2
+
+
+def test_the_main_path_needs_neither_tensorflow_nor_torch():
+    code = "import json, sys, step_audio_r1.pipeline, step_audio_r1.report; print(json.dumps([m for m in sys.modules if '.' not in m]))"
+    loaded = set(json.loads(_python(code)))
+    assert "jax" in loaded
+    assert not loaded & {"tensorflow", "torch", "transformers"}
+
+
+def test_data_workers_do_not_load_jax():
+    modules = "step_audio_r1.data.features, step_audio_r1.data.world.frames, step_audio_r1.data.world.dataset"
+    assert _python(f"import sys, {modules}; print('jax' in sys.modules)").strip() == "False"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help(verb, capsys):
+    try:
+        code = main([verb, "--help"])
+    except SystemExit as leave:  # argparse
+        code = leave.code
+    assert code == 0
+    assert "--" in capsys.readouterr().out
+
+
+def test_unknown_verbs_and_no_verb_are_bad_input(capsys):
+    assert main(["sing"]) == 2
+    assert "no verb 'sing'" in capsys.readouterr().err
+    assert main([]) == 2
