@@ -8,7 +8,7 @@ from tiny_runs import tiny_config, write_config
 
 from step_audio_r1.commands import convert, train
 from step_audio_r1.files import read_json
-from step_audio_r1.pipeline.benchmark import newest_params
+from step_audio_r1.pipeline import newest_params
 
 
 def leaves(workdir):
