@@ -18,14 +18,14 @@ def get_config() -> ConfigDict:
             "seed": 0,
             "model": miniature(vocab=142),
             "encoder": "shipped",  # frozen, as in the public models; configs/miniature_encoder.py makes it
-            "world": {"train": 4000, "test": 600, "probe": 8},
+            "world": {"train": 4000, "validation": 0, "test": 600, "probe": 8},
             "order": ("pretrain", "cold_start", "text_rlvr", "distil_1", "mgrd_1_sft", "mgrd_1_rlvr"),
             "stages": {
-                "pretrain": pretrain(steps=300),
-                "cold_start": cold_start(steps=300),
+                "pretrain": pretrain(steps=400),
+                "cold_start": cold_start(steps=500),
                 "text_rlvr": text_rlvr(iterations=4),
-                "distil_1": distil(1, questions=700),
-                "mgrd_1_sft": mgrd_sft(1, steps=150),
+                "distil_1": distil(1, questions=1200),
+                "mgrd_1_sft": mgrd_sft(1, steps=300),
                 "mgrd_1_rlvr": rlvr(1, iterations=6),
             },
             "evaluation": {
