@@ -96,16 +96,6 @@ def distil(number: int, questions: int) -> ConfigDict:
                 "think_prefix": "hear",
                 "sampling": {"max_new_tokens": MAX_NEW},
                 "perceptual_share": 0.8,
-                # "follows" drops lucky guesses: what the chain says it heard must imply its answer.
-                "filters": (
-                    "form",
-                    "self_cognition",
-                    "lexical",
-                    "claims",
-                    "coherence",
-                    "follows",
-                    "correctness",
-                ),
             },
         }
     )
