@@ -62,7 +62,10 @@ def parse(argv: list[str]) -> tuple[dict, Path]:
     for name in ("config", "workdir"):
         if values[name].value is None:
             raise BadInput(f"--{name}: missing; see `step-audio-r1 train --help`")
-    return values["config"].value.to_dict(), Path(values["workdir"].value)
+    workdir = values["workdir"].value
+    if "://" in workdir:
+        raise BadInput(f"--workdir={workdir}: is no local path; mount the bucket (gcsfuse) and give its folder")
+    return values["config"].value.to_dict(), Path(workdir)
 
 
 def _find_config(argv: list[str]) -> None:
