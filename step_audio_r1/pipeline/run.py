@@ -71,7 +71,8 @@ def train(config: RunConfig, workdir_path: Path | str) -> None:
             checkpoints.wait()
             workdir.stage_done(name, time.monotonic() - began, end - start)
         # 4. what the stage has taught; only the newest parameters are at hand, so a stage is measured as it ends
-        if stage.evaluate != "nothing" and i >= position.stages_done - 1:
+        just_ended = i == position.stages_done - 1 and position.resume is None
+        if stage.evaluate != "nothing" and (i >= position.stages_done or just_ended):
             measure(run, params, name, stage)
         start = end
     writer.close()

@@ -42,20 +42,31 @@ def _exists(pattern: str):
     return lambda workdir: any(workdir.glob(pattern))
 
 
-# Twelve moments, in the order in which a run meets them.
+def _ended(stage: str):
+    """The stage's training has ended; its evaluation begins."""
+
+    def reached(workdir: Path) -> bool:
+        path = workdir / "stages.json"
+        return path.exists() and f'"{stage}"' in path.read_text()
+
+    return reached
+
+
+# Twelve moments, in the order in which a run meets them. All stay true once they are, so that none can be missed by a
+# look that comes too late.
 MOMENTS = {
-    "clips are being made": _exists("data/world/train/.clips-*"),
-    "features are being encoded": _exists("cache/features/.world*"),
+    "clips are being made": _exists("data/world/train/*clips-*"),
+    "features are being encoded": _exists("cache/features/*world*"),
     "pre-training": _logged("pretrain", 3),
-    "pre-training is being evaluated": _exists("eval/items/.parts/pretrain/*"),
+    "pre-training is being evaluated": _ended("pretrain"),
     "cold start, first step": _logged("cold_start", 1),
     "cold start, late": _logged("cold_start", 5),
     "text RLVR": _logged("text_rlvr", 2),
-    "chains are being sampled": _exists("chains/round_01/parts/part-00001.jsonl"),
+    "chains are being sampled": _exists("chains/round_01/*"),
     "MGRD's SFT": _logged("mgrd_1_sft", 2),
     "MGRD's SFT, between checkpoint and end": _logged("mgrd_1_sft", 5),
     "MGRD's RLVR, first iteration": _logged("mgrd_1_rlvr", 1),
-    "the last evaluation": _exists("eval/items/.parts/mgrd_1_rlvr/*"),
+    "the last evaluation": _ended("mgrd_1_rlvr"),
 }
 
 
