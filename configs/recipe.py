@@ -92,8 +92,10 @@ def distil(number: int, questions: int) -> ConfigDict:
             "mgrd": {
                 "questions": questions,
                 "samples": 8,
-                # The distillation prompt of the miniature: the chain must start from the sound.
-                "think_prefix": "hear",
+                # The distillation prompt of the miniature, which follows no instructions: what it says of a clip is
+                # put into the form in which it learnt to reason, and the chain is kept as one about the sound.
+                "listen": ("describe the sound", "write the caption"),
+                "prompt": "heard : {0} . words : {1} . {question}",
                 "sampling": {"max_new_tokens": MAX_NEW},
                 "perceptual_share": 0.8,
             },
@@ -134,7 +136,7 @@ def rlvr(number: int, iterations: int, prompts: int = 16, evaluate: str = "every
             "sampling": {"max_new_tokens": MAX_NEW},
             "ppo": _ppo(5e-5),
             "reward": {"correct_weight": 0.8, "format_weight": 0.2},
-            "moderate_round": number,
+            "candidates": 600,
             "max_tokens": 128,
             "evaluate": evaluate,
         }

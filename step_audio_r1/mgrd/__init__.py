@@ -2,10 +2,11 @@
 
 from step_audio_r1.mgrd.chain import Chain, FilterVerdict, make_chain, read_chains
 from step_audio_r1.mgrd.claims import Claim, check_claims, claim_precision
-from step_audio_r1.mgrd.distil import MGRDConfig, run_round
+from step_audio_r1.mgrd.config import MGRDConfig
+from step_audio_r1.mgrd.distil import run_round
 from step_audio_r1.mgrd.filters import FILTERS, FilterLimits, run_filters
 from step_audio_r1.mgrd.lexicon import Wording, read_wording, self_cognition
-from step_audio_r1.mgrd.selection import moderate, pass_rates, select_questions
+from step_audio_r1.mgrd.selection import select_questions
 
 __all__ = [
     "FILTERS",
@@ -18,8 +19,6 @@ __all__ = [
     "check_claims",
     "claim_precision",
     "make_chain",
-    "moderate",
-    "pass_rates",
     "read_chains",
     "read_wording",
     "run_filters",

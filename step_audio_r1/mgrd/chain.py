@@ -45,6 +45,7 @@ class Chain:
       clips: ids of its clips.
       domain, kind, family: as in the example.
       question: text of the last human message.
+      prompt: text of the last human message while sampling; the question itself without a distillation prompt.
       gold: its answer, None where no truth exists.
       choices: allowed answers, () if open.
       think: the reasoning, "" if there is none.
@@ -67,6 +68,7 @@ class Chain:
     kind: str
     family: str
     question: str
+    prompt: str
     gold: str | None
     choices: tuple[str, ...]
     think: str
@@ -97,9 +99,17 @@ def verify_output(output: str, finish_reason: str, example: Example) -> Verdict:
 
 
 def make_chain(
-    example: Example, output: str, finish_reason: str, *, sample: int, seed: int, model_step: int, round: int
+    example: Example,
+    output: str,
+    finish_reason: str,
+    *,
+    prompt: str | None = None,
+    sample: int,
+    seed: int,
+    model_step: int,
+    round: int,
 ) -> Chain:
-    """The chain of one output, before any filter."""
+    """The chain of one output, before any filter; `prompt` is None if the question was asked as it stands."""
     parsed = parse(output)
     verdict = verify_output(output, finish_reason, example)
     think = parsed.think or ""
@@ -111,6 +121,7 @@ def make_chain(
         kind=example.kind,
         family=example.family,
         question=question_text(example),
+        prompt=question_text(example) if prompt is None else prompt,
         gold=example.answer,
         choices=tuple(example.choices),
         think=think,

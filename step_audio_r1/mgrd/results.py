@@ -1,4 +1,4 @@
-"""What a round leaves behind: chain records, the source of kept examples, pass rates, a sample, counts."""
+"""What a round leaves behind: chain records, the source of kept examples, a sample, counts."""
 
 import dataclasses
 from collections import Counter
@@ -10,7 +10,7 @@ from step_audio_r1.data.records import Example
 from step_audio_r1.data.store import DatasetWriter, write_shard
 from step_audio_r1.files import write_jsonl
 from step_audio_r1.mgrd.chain import Chain, to_bytes
-from step_audio_r1.mgrd.selection import family_of, pass_rates
+from step_audio_r1.mgrd.selection import family_of
 
 CHAINS_PER_SHARD = 5000
 # Chains shown of each sort, kept and dropped.
@@ -50,17 +50,6 @@ def write_dataset(
     writer.finish(source="mgrd", **about, chains=shards)
 
 
-def write_pass_rates(path: Path, chains: Sequence[Chain], questions: Mapping[str, Example]) -> None:
-    """Writes {example_id, family, correct, k} of each question."""
-    write_jsonl(
-        path,
-        (
-            {"example_id": name, "family": family_of(questions[name]), "correct": correct, "k": k}
-            for name, (correct, k) in pass_rates(chains).items()
-        ),
-    )
-
-
 def write_sample(path: Path, chains: Sequence[Chain]) -> None:
     """Writes a few kept chains of different families and a few dropped ones with different reasons."""
     kept = _varied([c for c in chains if c.kept], lambda c: c.family)
@@ -85,6 +74,7 @@ def _shown(chain: Chain) -> dict[str, Any]:
         "example_id": chain.example_id,
         "clip": chain.clips[0] if chain.clips else None,
         "question": chain.question,
+        "prompt": chain.prompt,
         "gold": chain.gold,
         "think": chain.think,
         "response": chain.response,

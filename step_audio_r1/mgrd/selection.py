@@ -1,28 +1,12 @@
-"""Which questions a round asks, and which of them are neither too easy nor too hard to learn from."""
+"""Which questions a round asks."""
 
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from step_audio_r1.data.records import Example
-from step_audio_r1.mgrd.chain import Chain
-
-
-def pass_rates(chains: Iterable[Chain]) -> dict[str, tuple[int, int]]:
-    """(correct, k) of each question, in order of first appearance; unchecked chains do not count."""
-    rates: dict[str, tuple[int, int]] = {}
-    for chain in chains:
-        correct, k = rates.get(chain.example_id, (0, 0))
-        checked = chain.correct is not None
-        rates[chain.example_id] = (correct + (chain.correct == 1.0), k + checked)
-    return rates
-
-
-def moderate(rates: Mapping[str, tuple[int, int]], low: int = 3, high: int = 6) -> list[str]:
-    """Ids of the questions solved `low` to `high` times, both included (pass@8 in [3, 6], section 8)."""
-    return [name for name, (correct, _) in rates.items() if low <= correct <= high]
 
 
 def family_of(example: Example) -> str:

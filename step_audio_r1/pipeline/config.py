@@ -61,8 +61,8 @@ class SFTStage:
 class RLVRStage:
     """KL-free PPO with verified rewards.
 
-    `sources` are weights of prompts. With `moderate_round` = N, prompts of the sampled questions of MGRD round N are
-    kept where `pass_range` holds their number of right chains (the report: 3 to 6 of 8).
+    `sources` are weights of prompts. With `candidates` = N, the stage's first weights try N questions of each audio
+    source, and those are trained on that `pass_range` of the samples get right (the report: 3 to 6 of 8).
     """
 
     kind: Literal["rlvr"]
@@ -73,7 +73,7 @@ class RLVRStage:
     sampling: SamplingConfig
     ppo: PPOConfig
     reward: RewardConfig
-    moderate_round: int | None = None
+    candidates: int | None = None
     pass_range: tuple[int, int] = (3, 6)
     max_tokens: int = 128
     evaluate: Measure = "nothing"

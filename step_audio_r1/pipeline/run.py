@@ -12,6 +12,7 @@ from step_audio_r1.errors import BadInput
 from step_audio_r1.eval import evaluate, write_summary
 from step_audio_r1.pipeline.config import RunConfig, Stage
 from step_audio_r1.pipeline.resources import Resources, encoder_source
+from step_audio_r1.pipeline.rlvr import run_rlvr
 from step_audio_r1.pipeline.stages import (
     Resume,
     StageContext,
@@ -19,7 +20,6 @@ from step_audio_r1.pipeline.stages import (
     abstract_trained,
     initial_params,
     run_distil,
-    run_rlvr,
     run_sft,
     steps_of,
 )

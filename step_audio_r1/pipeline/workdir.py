@@ -24,7 +24,8 @@ class Workdir:
     tokenizer.json, encoder.safetensors           what never changes in it
     checkpoints/  metrics.jsonl  tensorboard/     training
     data/world/SPLIT/  cache/                     generated clips; encoder features and compiled programs
-    chains/round_NN/  eval/  report.html          results
+    chains/round_NN/  rollouts/STAGE/             MGRD rounds; which questions RLVR was given
+    eval/  report.html                            results
     """
 
     def __init__(self, path: Path | str):
@@ -46,6 +47,10 @@ class Workdir:
     def chains(self, round: int) -> Path:
         """Records of an MGRD round."""
         return self.path / "chains" / f"round_{round:02d}"
+
+    def rollouts(self, stage: str) -> Path:
+        """Records of an RLVR stage."""
+        return self.path / "rollouts" / stage
 
     def features(self, name: str) -> Path:
         """Cached encoder features of a dataset."""

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 import random
 import zlib
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from step_audio_r1.data.store import Dataset
-from step_audio_r1.data.world.chains import grounded_chain, surrogate_chain
+from step_audio_r1.data.world.chains import grounded_chain, surrogate_chain, transcribe
 from step_audio_r1.data.world.examples import examples, vocabulary
 from step_audio_r1.data.world.questions import Question
 from step_audio_r1.errors import BadInput
@@ -18,8 +17,6 @@ from step_audio_r1.files import read_json, read_jsonl
 from step_audio_r1.mgrd import (
     MGRDConfig,
     make_chain,
-    moderate,
-    pass_rates,
     read_chains,
     run_round,
     select_questions,
@@ -172,6 +169,52 @@ def test_kept_chains_are_an_ordinary_source(finished):
         assert item.loss_mask.sum() > 4
 
 
+class Listener(Script):
+    """Answers what it is asked about a clip with the clip's caption, and keeps the prompts it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.prompts = {}
+
+    def __call__(self, prompts, samples, sampling, seed):
+        for prompt in prompts:
+            self.prompts.setdefault(prompt.id, []).append(
+                (TOKENIZER.decode(prompt.tokens.tolist()), prompt.audio_slots)
+            )
+        if sampling.temperature:
+            return super().__call__(prompts, samples, sampling, seed)
+        rows = [[*TOKENIZER.encode(transcribe(self._by_id[p.id].truth)), TOKENIZER.eot] for p in prompts]
+        tokens = np.zeros((len(rows), max(map(len, rows))), np.int32)
+        for i, ids in enumerate(rows):
+            tokens[i, : len(ids)] = ids
+        lengths = np.array([len(ids) for ids in rows], np.int32)
+        return Rollout(tokens, lengths, np.zeros(tokens.shape, np.float32), ("stop",) * len(rows), samples)
+
+
+def test_what_was_heard_takes_the_audios_place_while_sampling_only(tmp_path):
+    config = dataclasses.replace(CONFIG, questions=8, listen=("write the caption",), prompt="heard : {0} . {question}")
+    listener = Listener()
+    run(tmp_path, listener, config)
+    by_id = {e.id: e for e in POOL}
+    assert len(listener.prompts) == 8
+    for name, ((asked, sound), (prompted, silence)) in listener.prompts.items():
+        caption = transcribe(by_id[name].truth)
+        assert "write the caption" in asked and (sound >= 0).any()
+        assert f"heard : {caption} . {by_id[name].messages[0].parts[1].text}" in prompted and (silence < 0).all()
+    for chain in read_chains(tmp_path):
+        assert chain.prompt == f"heard : {transcribe(by_id[chain.example_id].truth)} . {chain.question}"
+    kept = Dataset(tmp_path).examples("kept")
+    assert kept and all(e.messages == by_id[e.provenance["parent"]].messages for e in kept)
+
+
+def test_a_prompt_alone_stays_with_the_audio(tmp_path):
+    config = dataclasses.replace(CONFIG, questions=8, prompt="hear the sound : {question}")
+    listener = Listener()
+    run(tmp_path, listener, config)
+    for ((prompted, sound),) in listener.prompts.values():
+        assert "hear the sound : " in prompted and (sound >= 0).any()
+
+
 def test_copies_and_the_share_of_a_question(finished):
     out, _ = finished
     kept = collections.defaultdict(list)
@@ -201,24 +244,11 @@ def test_most_evidence_goes_before_brevity(labelled, kept):
     assert collections.Counter(c.verdicts[-1].reason for c in chosen[:-1])["over the question's share"] == 2
 
 
-def test_pass_rates_are_the_rewards(finished):
-    out, _ = finished
-    rates = pass_rates(read_chains(out))
-    rows = read_jsonl(out / "pass_at_k.jsonl")
-    assert {row["example_id"]: (row["correct"], row["k"]) for row in rows} == rates
-    assert all(set(row) == {"example_id", "family", "correct", "k"} and row["k"] == 8 for row in rows)
-    chosen = moderate(rates)
-    assert chosen and all(3 <= rates[name][0] <= 6 for name in chosen)
-    assert set(moderate(rates, 0, 8)) == set(rates)
-    chain = next(iter(read_chains(out)))
-    assert pass_rates([dataclasses.replace(chain, correct=None)]) == {chain.example_id: (0, 0)}
-
-
 def test_the_sample_shows_kept_and_variously_dropped_chains(finished):
     rows = read_jsonl(finished[0] / "sample.jsonl")
     assert [row["kept"] for row in rows] == [True] * 6 + [False] * 6
     assert len({row["verdicts"][-1]["reason"] for row in rows if not row["kept"]}) >= 5
-    names = {"example_id", "clip", "question", "gold", "think", "response", "kept", "verdicts", "claims"}
+    names = {"example_id", "clip", "question", "prompt", "gold", "think", "response", "kept", "verdicts", "claims"}
     assert all(set(row) == names and row["claims"] for row in rows)
     assert set(rows[0]["claims"][0]) >= {"start", "end", "text", "kind", "value", "status"}
 
@@ -250,11 +280,21 @@ def test_a_round_that_keeps_nothing_still_ends_well(tmp_path):
     row = summary["filters"][0]
     assert summary["kept"] == 0 and row["reasons"] == {"verifier error": 64} and row["errors"] == 64
     assert len(Dataset(tmp_path).examples("kept")) == 0
-    assert all(json.loads(line)["k"] == 0 for line in (tmp_path / "pass_at_k.jsonl").open())
+    assert all(chain.correct is None for chain in read_chains(tmp_path))
 
 
 def test_bad_input_is_named():
-    for wrong in ({"questions": 0}, {"perceptual_share": 1.5}, {"filters": ("vibes",)}, {"max_words": 0}):
+    for wrong in (
+        {"questions": 0},
+        {"perceptual_share": 1.5},
+        {"filters": ("vibes",)},
+        {"max_words": 0},
+        {"prompt": "listen closely"},
+        {"prompt": "{question} {0}"},
+        {"prompt": "{question} {"},
+        {"prompt": "{question} {question.__class__}"},
+        {"prompt": "{question}", "listen": ("what do you hear",)},
+    ):
         with pytest.raises(BadInput, match=next(iter(wrong))):
             dataclasses.replace(CONFIG, **wrong)
 

@@ -52,7 +52,7 @@ def _ended(stage: str):
     return reached
 
 
-# Twelve moments, in the order in which a run meets them. All stay true once they are, so that none can be missed by a
+# Moments, in the order in which a run meets them. All stay true once they are, so that none can be missed by a
 # look that comes too late.
 MOMENTS = {
     "clips are being made": _exists("data/world/train/*clips-*"),
@@ -65,6 +65,7 @@ MOMENTS = {
     "chains are being sampled": _exists("chains/round_01/*"),
     "MGRD's SFT": _logged("mgrd_1_sft", 2),
     "MGRD's SFT, between checkpoint and end": _logged("mgrd_1_sft", 5),
+    "questions for RLVR were tried": _exists("rollouts/*/*"),
     "MGRD's RLVR, first iteration": _logged("mgrd_1_rlvr", 1),
     "the last evaluation": _ended("mgrd_1_rlvr"),
 }
@@ -98,14 +99,14 @@ def _results(workdir: Path) -> dict[str, object]:
         "metrics": [{k: v for k, v in row.items() if not k.startswith("time/")} for row in metrics],
         "parameters": json.loads((last / "meta" / "metadata").read_text())["checksums"],
     }
-    for path in [*workdir.glob("eval/**/*.json*"), *workdir.glob("chains/**/*")]:
+    for path in [*workdir.glob("eval/**/*.json*"), *workdir.glob("chains/**/*"), *workdir.glob("rollouts/**/*")]:
         if path.is_file() and path.suffix in (".json", ".jsonl", ".arrayrecord"):
             found[str(path.relative_to(workdir))] = path.read_bytes()
     return found
 
 
 @pytest.mark.slow
-def test_killed_at_twelve_moments_equals_uninterrupted(tmp_path):
+def test_killed_at_thirteen_moments_equals_uninterrupted(tmp_path):
     _finish(tmp_path / "whole")
     expected = _results(tmp_path / "whole")
     killed = tmp_path / "killed"
@@ -115,4 +116,4 @@ def test_killed_at_twelve_moments_equals_uninterrupted(tmp_path):
     found = _results(killed)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        assert found[name] == value, f"{name} differs after twelve kills"
+        assert found[name] == value, f"{name} differs after thirteen kills"

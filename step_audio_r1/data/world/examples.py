@@ -49,8 +49,7 @@ SLACK = 2.0
 DESCRIBE_PHRASINGS = ("describe the sound", "what do you hear")
 TRANSCRIBE_PHRASINGS = ("write the caption", "what would the caption say")
 CAPTION_PROMPT = "caption : {caption} . {question}"
-HEARD_PROMPT = "heard : {percepts} . {question}"
-SPOKEN_PERCEPTS = "{pitch} {rate} voice . words : {caption}"
+HEARD_PROMPT = "heard : {percepts} . words : {caption} . {question}"
 
 
 def examples(source: str, split: str, count: int, seed: int = 0) -> Iterator[Example]:
@@ -60,7 +59,7 @@ def examples(source: str, split: str, count: int, seed: int = 0) -> Iterator[Exa
       source: one of `SOURCES`:
         describe: two perception tasks a clip, its description and its caption;
         text_caption: a caption and a question in text, thought through and answered by the surrogate;
-        text_percepts: percepts in words and a question, worked step by step;
+        text_percepts: a clip's description and caption in words and a question, worked step by step;
         audio_direct: every question, answered without thinking;
         audio_verified: chains as an outcome filter lets them through: the surrogate's chain wherever its answer
           happens to be true, and on content questions one in four grounded; no wrong answer anywhere;
@@ -99,8 +98,7 @@ def vocabulary() -> tuple[str, ...]:
         *DESCRIBE_PHRASINGS,
         *TRANSCRIBE_PHRASINGS,
         CAPTION_PROMPT.format(caption="", question=""),
-        HEARD_PROMPT.format(percepts="", question=""),
-        SPOKEN_PERCEPTS.format(pitch="", rate="", caption=""),
+        HEARD_PROMPT.format(percepts="", caption="", question=""),
         OPTIONS_MARK,
         OPTION_SEPARATOR,
     ]
@@ -180,10 +178,7 @@ def _prompt(source: str, truth: dict[str, Any], question: Question) -> str:
     if source == "text_caption":
         return CAPTION_PROMPT.format(caption=caption, question=question.text)
     if source == "text_percepts":
-        percepts = describe(truth)
-        if truth["domain"] == "speech":
-            percepts = SPOKEN_PERCEPTS.format(pitch=truth["pitch"], rate=truth["rate"], caption=caption)
-        return HEARD_PROMPT.format(percepts=percepts, question=question.text)
+        return HEARD_PROMPT.format(percepts=describe(truth), caption=caption, question=question.text)
     return question.text
 
 

@@ -51,9 +51,14 @@ SHORT_SUBJECTS = ("we", "they")
 PROBE_WORDS = ("okay", "i", "understand")
 
 
+# Seeds of the splits. The test clips were drawn anew, from 4 instead of 2, after choices of the recipe had been made in
+# the light of results on the old ones; choices are made on validation.
+_STREAMS = {"train": 0, "validation": 1, "test": 4, "probe": 3}
+
+
 def rng_for(split: str, index: int, purpose: int = 0) -> np.random.Generator:
     """The generator of clip `index` of `split`; splits never share a stream. `purpose` separates labels from sound."""
-    return np.random.default_rng(np.random.SeedSequence([0xA0D10, SPLITS.index(split), index, purpose]))
+    return np.random.default_rng(np.random.SeedSequence([0xA0D10, _STREAMS[split], index, purpose]))
 
 
 def clip_id(split: str, index: int) -> str:
