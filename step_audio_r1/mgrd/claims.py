@@ -8,13 +8,15 @@ speaks of the k-th event or note of the clip, and the k-th word of a caption of 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from step_audio_r1.data.world import truth as world
 from step_audio_r1.data.world.chains import CHAIN_WORDS, RELATIONS, TUNES, relation, tune_of
 from step_audio_r1.data.world.questions import NUMBERS, first_highest, heights, is_loud
 
-ClaimKind = Literal[
+# Claims about the sound itself. What a caption holds as well (the words, the shape of a tune, how many notes)
+# shows no listening, and what is derived from percepts shows reasoning.
+AcousticKind = Literal[
     "voice_pitch",
     "voice_rate",
     "voice_loudness",
@@ -23,12 +25,9 @@ ClaimKind = Literal[
     "event_order",
     "note_level",
     "timbre",
-    "tune",
-    "count",
-    "word",
-    "reasoning",
-    "unknown",
 ]
+ACOUSTIC_KINDS = get_args(AcousticKind)
+ClaimKind = AcousticKind | Literal["tune", "count", "word", "reasoning", "unknown"]
 Status = Literal["supported", "contradicted", "uncheckable"]
 
 _SEPARATORS = (";", ".")

@@ -10,24 +10,12 @@ from collections.abc import Callable, Sequence
 from step_audio_r1.data.records import Example
 from step_audio_r1.data.world.questions import FAMILIES
 from step_audio_r1.mgrd.chain import Chain, FilterVerdict, verify_output
+from step_audio_r1.mgrd.claims import ACOUSTIC_KINDS
 from step_audio_r1.mgrd.coherence import conclusion_of, contradiction, differs_from_count, implied_answer
 from step_audio_r1.mgrd.lexicon import read_wording, self_cognition, words
 from step_audio_r1.rewards import verify
 from step_audio_r1.text import parse
 from step_audio_r1.text.tokenizer import SPECIAL_TOKENS
-
-# Claims about the sound itself. What a caption holds as well (the words, the shape of a tune, how many notes)
-# shows no listening, and what is derived from percepts shows reasoning.
-ACOUSTIC_KINDS = (
-    "voice_pitch",
-    "voice_rate",
-    "voice_loudness",
-    "event_kind",
-    "event_loudness",
-    "event_order",
-    "note_level",
-    "timbre",
-)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Examples to prompts: rendered for thinking, for a direct answer, or after any prefill."""
+"""Examples to prompts: rendered for thinking or for a direct answer."""
 
 import numpy as np
 
@@ -16,7 +16,6 @@ def make_prompt(
     *,
     arm: str = "thinking",
     format: str = "think",
-    think_prefix: str = "",
     features: np.ndarray | None = None,
 ) -> Prompt:
     """The prompt of an example.
@@ -27,11 +26,9 @@ def make_prompt(
       store: audio token counts and features of its clips.
       arm: "thinking" ends in the opening tag, "direct" in the empty think block.
       format: output format.
-      think_prefix: words the thinking begins with; the model continues them (thinking arm only).
       features: f16[N, S, E] in place of the clips' own (silence, noise, a swapped clip), same chunk lengths.
     """
-    prefill = "direct" if arm == "direct" else format_named(format).open + think_prefix if think_prefix else None
-    item = render_example(example, tokenizer, store, format=format, prefill=prefill)
+    item = render_example(example, tokenizer, store, format=format, prefill="direct" if arm == "direct" else None)
     counts = [n for clip in example.clips for n in store.tokens(clip)]
     S, E = store.shape
     if features is None:
@@ -46,13 +43,10 @@ def completion_text(
     tokenizer: Tokenizer,
     arm: str = "thinking",
     format: str = "think",
-    think_prefix: str = "",
 ) -> str:
-    """The assistant's whole turn as text: what the prompt prefilled, then the sample without its stop token."""
+    """The assistant's whole turn as text: what the prompt opened, then the sample without its stop token."""
     ids = rollout.ids(row)
     if ids and ids[-1] in tokenizer.stop_ids:
         ids = ids[:-1]
     form = format_named(format)
-    # Decoded with the prefix's own ids, so that the space between the two comes out as in running text.
-    before = [] if arm == "direct" or not think_prefix else tokenizer.encode(think_prefix)
-    return (form.empty_think if arm == "direct" else form.open) + tokenizer.decode([*before, *ids])
+    return (form.empty_think if arm == "direct" else form.open) + tokenizer.decode(ids)

@@ -8,25 +8,13 @@ import numpy as np
 from step_audio_r1.data.world.chains import grounded_chain, surrogate_chain
 from step_audio_r1.data.world.examples import examples, vocabulary
 from step_audio_r1.data.world.questions import Question
-from step_audio_r1.rollout import Rollout
 from step_audio_r1.text import word_level_tokenizer
+from tests.world_fakes import Store, rollout_of
 
 WORDS = vocabulary()
 TOKENIZER = word_level_tokenizer(WORDS)
 POOL = [*examples("questions", "test", 90), *examples("describe", "test", 30)]
 BY_ID = {e.id: e for e in POOL}
-
-
-class Store:
-    """Two audio tokens a clip; the features of a clip hold its number, so that a test can tell them apart."""
-
-    shape = (4, 3)
-
-    def tokens(self, clip):
-        return [2]
-
-    def features(self, clip):
-        return np.full((1, *self.shape), int(clip.rpartition("-")[2]) + 1, np.float16)
 
 
 def encode_clip(clip):
@@ -75,12 +63,7 @@ class Model:
             raise Killed
         assert samples == 1
         rows = [self._row(prompt, sampling) for prompt in prompts]
-        tokens = np.zeros((len(rows), max(len(ids) for ids, _ in rows)), np.int32)
-        for i, (ids, _) in enumerate(rows):
-            tokens[i, : len(ids)] = ids
-        lengths = np.array([len(ids) for ids, _ in rows], np.int32)
-        reasons = tuple(reason for _, reason in rows)
-        return Rollout(tokens, lengths, np.zeros(tokens.shape, np.float32), reasons, samples)
+        return rollout_of([ids for ids, _ in rows], samples, [reason for _, reason in rows])
 
     def _row(self, prompt, sampling):
         thinks = TOKENIZER.decode(prompt.tokens).endswith(("<think>\n", "<thinking>\n"))

@@ -127,12 +127,14 @@ def test_missing_data_leaves_a_claim_out(rows):
     assert len(judge_claims(unscored, ROLES)) == 1  # grounding needs no gold answer
 
 
-def test_few_items_leave_a_claim_open(rows):
-    few = {r["example_id"] for r in rows if r["perceptual"] and r["stage"] == "start" and r["correct"] == 0.0}
-    few = sorted(few)[:2] + sorted({r["example_id"] for r in rows if r["perceptual"]} - few)[:8]
-    claims = judge_claims([r for r in rows if r["example_id"] in few], ROLES)
-    assert by_text(claims, "cold start thinking")["holds"] is None
-    assert by_text(claims, "cold start thinking")["interval"][1] == 0.0
+@pytest.mark.parametrize(("wrong", "right"), [(2, 8), (2, 0)])
+def test_few_items_leave_a_claim_open(rows, wrong, right):
+    asked = [r for r in rows if r["perceptual"] and r["stage"] == "start" and r["arm"] == "thinking"]
+    asked = [r for r in asked if r["condition"] == "real" and r["budget"] is None]
+    few = [r["example_id"] for r in asked if r["correct"] == 0.0][:wrong]
+    few += [r["example_id"] for r in asked if r["correct"] == 1.0][:right]
+    claim = by_text(judge_claims([r for r in rows if r["example_id"] in few], ROLES), "cold start thinking")
+    assert (claim["n"], claim["holds"]) == (wrong + right, None)
 
 
 def test_roles_are_found_by_name_and_by_round(eval_dir, tmp_path):

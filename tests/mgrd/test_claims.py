@@ -10,25 +10,8 @@ from step_audio_r1.data.world.chains import surrogate_chain
 from step_audio_r1.data.world.examples import examples, vocabulary
 from step_audio_r1.data.world.questions import FAMILIES, Question
 from step_audio_r1.mgrd.claims import check_claims, claim_precision
+from tests.world_fakes import MUSIC, SOUNDS, SPEECH
 
-SPEECH = {
-    "domain": "speech",
-    "words": ["i", "love", "my", "dog"],
-    "word_emotion": "happy",
-    "pitch": "high",
-    "rate": "slow",
-    "loudness": "loud",
-    "emotion": "afraid",
-}
-SOUNDS = {
-    "domain": "environment",
-    "events": [
-        {"kind": "siren", "loudness": "soft"},
-        {"kind": "click", "loudness": "loud"},
-        {"kind": "hum", "loudness": "loud"},
-    ],
-}
-MUSIC = {"domain": "music", "timbre": "flute", "notes": ["mid", "high", "low", "mid"]}
 TRUTHS = (SPEECH, SOUNDS, MUSIC)
 
 # Truth, chain, the contradicted words; every other claim of the chain is supported.

@@ -5,7 +5,6 @@ import dataclasses
 import random
 import zlib
 
-import numpy as np
 import pytest
 
 from step_audio_r1.data.store import Dataset
@@ -22,24 +21,13 @@ from step_audio_r1.mgrd import (
     select_questions,
 )
 from step_audio_r1.mgrd.distil import choose
-from step_audio_r1.rollout.types import Rollout, SamplingConfig
+from step_audio_r1.rollout.types import SamplingConfig
 from step_audio_r1.text import render, word_level_tokenizer
+from tests.world_fakes import Store, rollout_of
 
 TOKENIZER = word_level_tokenizer(vocabulary())
 POOL = list(examples("questions", "train", 120))
 CONFIG = MGRDConfig(questions=40, samples=8, sampling=SamplingConfig(max_new_tokens=64), chunk=8)
-
-
-class Store:
-    """Two audio tokens a clip; nothing here listens."""
-
-    shape = (4, 3)
-
-    def tokens(self, clip):
-        return [2]
-
-    def features(self, clip):
-        return np.zeros((1, *self.shape), np.float16)
 
 
 class Killed(Exception):
@@ -62,12 +50,7 @@ class Script:
         if self.calls == self.die_at:
             raise Killed
         rows = [self._row(p.id, g, seed) for p in prompts for g in range(samples)]
-        lengths = np.array([len(ids) for ids, _ in rows], np.int32)
-        tokens = np.zeros((len(rows), lengths.max()), np.int32)
-        for i, (ids, _) in enumerate(rows):
-            tokens[i, : len(ids)] = ids
-        reasons = tuple(reason for _, reason in rows)
-        return Rollout(tokens, lengths, np.zeros(tokens.shape, np.float32), reasons, samples)
+        return rollout_of([ids for ids, _ in rows], samples, [reason for _, reason in rows])
 
     def _row(self, name, sample, seed):
         example = self._by_id[name]
@@ -184,11 +167,7 @@ class Listener(Script):
         if sampling.temperature:
             return super().__call__(prompts, samples, sampling, seed)
         rows = [[*TOKENIZER.encode(transcribe(self._by_id[p.id].truth)), TOKENIZER.eot] for p in prompts]
-        tokens = np.zeros((len(rows), max(map(len, rows))), np.int32)
-        for i, ids in enumerate(rows):
-            tokens[i, : len(ids)] = ids
-        lengths = np.array([len(ids) for ids in rows], np.int32)
-        return Rollout(tokens, lengths, np.zeros(tokens.shape, np.float32), ("stop",) * len(rows), samples)
+        return rollout_of(rows, samples)
 
 
 def test_what_was_heard_takes_the_audios_place_while_sampling_only(tmp_path):

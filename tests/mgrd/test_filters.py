@@ -14,25 +14,8 @@ from step_audio_r1.data.world.questions import FAMILIES, questions_for
 from step_audio_r1.mgrd.chain import from_bytes, make_chain, to_bytes
 from step_audio_r1.mgrd.filters import DEFAULT_FILTERS, FILTERS, FilterLimits, loops, run_filters
 from step_audio_r1.text import Audio, Message, Text, format_named
+from tests.world_fakes import MUSIC, SOUNDS, SPEECH
 
-SPEECH = {
-    "domain": "speech",
-    "words": ["i", "love", "my", "dog"],
-    "word_emotion": "happy",
-    "pitch": "high",
-    "rate": "slow",
-    "loudness": "loud",
-    "emotion": "afraid",
-}
-SOUNDS = {
-    "domain": "environment",
-    "events": [
-        {"kind": "siren", "loudness": "soft"},
-        {"kind": "click", "loudness": "loud"},
-        {"kind": "hum", "loudness": "loud"},
-    ],
-}
-MUSIC = {"domain": "music", "timbre": "flute", "notes": ["mid", "high", "low", "mid"]}
 EMOTIONS = ("happy", "sad", "angry", "afraid")
 COUNTS = ("zero", "one", "two", "three")
 LIMITS = FilterLimits()

@@ -14,8 +14,9 @@ from step_audio_r1.pipeline.config import RLVRStage
 from step_audio_r1.pipeline.rlvr import draw_prompts, prompt_pools
 from step_audio_r1.rewards import RewardConfig
 from step_audio_r1.rl import PPOConfig
-from step_audio_r1.rollout import Rollout, SamplingConfig
+from step_audio_r1.rollout import SamplingConfig
 from step_audio_r1.text import word_level_tokenizer
+from tests.world_fakes import Store, rollout_of
 
 TOKENIZER = word_level_tokenizer(vocabulary())
 QUESTIONS = list(examples("questions", "train", 60))
@@ -51,21 +52,7 @@ class Engine:
             for sample in range(samples):
                 answer = gold if sample < int(prompt.id[-1]) else "hear"
                 rows.append([*TOKENIZER.encode(f"hear\n</think>\n{answer}"), TOKENIZER.eot])
-        tokens = np.zeros((len(rows), max(map(len, rows))), np.int32)
-        for i, ids in enumerate(rows):
-            tokens[i, : len(ids)] = ids
-        lengths = np.array([len(ids) for ids in rows], np.int32)
-        return Rollout(tokens, lengths, np.zeros(tokens.shape, np.float32), ("stop",) * len(rows), samples)
-
-
-class Store:
-    shape = (4, 3)
-
-    def tokens(self, clip):
-        return [2]
-
-    def features(self, clip):
-        return np.zeros((1, *self.shape), np.float16)
+        return rollout_of(rows, samples)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from step_audio_r1.errors import BadInput
 from step_audio_r1.parallel import TRAINING, MeshConfig, make_mesh
 from step_audio_r1.rollout import LocalEngine, Prompt, Rollout, SamplingConfig, completion_text, make_prompt
 from step_audio_r1.train import param_shardings
-from tests.train.small_model import CONFIG, EXAMPLES, MODEL, ONE, REAL, STORE, TOKENIZER, initial, prompt
+from tests.train.small_model import CONFIG, MODEL, ONE, REAL, STORE, TOKENIZER, example, initial, prompt
 
 NEW = 8
 G = 2
@@ -25,7 +25,8 @@ def engine(stop=(UNUSED,), close=(UNUSED,), **options) -> LocalEngine:
 
 @functools.cache
 def prompts() -> list[Prompt]:
-    long = make_prompt(EXAMPLES[2], TOKENIZER, STORE, think_prefix="hear a bell so the answer is")
+    question = example("long", ("two", "three"), "hear a bell so the answer is a bell ? which sound is loud ?")
+    long = make_prompt(question, TOKENIZER, STORE)
     found = [prompt(0), prompt(1), Prompt("long", long.tokens, long.audio_slots, long.features)]
     # Of two lengths that are padded apart, with no, one and three audio chunks.
     assert [len(p.features) for p in found] == [1, 0, 3]
@@ -233,8 +234,6 @@ def test_completion_text_is_the_whole_turn_without_its_stop_token():
     )
     for row in (0, 1):
         assert completion_text(rollout, row, TOKENIZER) == "<think>\na bell\n</think>\nbell"
-    prefixed = completion_text(rollout, 0, TOKENIZER, think_prefix="hear")
-    assert prefixed == "<think>\nhear a bell\n</think>\nbell"
     direct = Rollout(tokens[:, -3:], np.array([2, 1]), np.zeros((2, 3), np.float32), ("stop", "length"), 1)
     assert completion_text(direct, 0, TOKENIZER, arm="direct") == "<think>\n\n</think>\nbell"
 

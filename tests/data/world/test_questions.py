@@ -20,29 +20,12 @@ from step_audio_r1.data.world.questions import FAMILIES, Question, questions_for
 from step_audio_r1.errors import BadInput
 from step_audio_r1.text.messages import Audio, Text
 from step_audio_r1.text.prompts import with_choices
+from tests.world_fakes import MUSIC, SOUNDS, SPEECH
 
-SPEECH = {
-    "domain": "speech",
-    "words": ["i", "love", "my", "dog"],
-    "word_emotion": "happy",
-    "pitch": "high",
-    "rate": "slow",
-    "loudness": "loud",
-    "emotion": "afraid",
-}
-SOUNDS = {
-    "domain": "environment",
-    "events": [
-        {"kind": "siren", "loudness": "soft"},
-        {"kind": "click", "loudness": "loud"},
-        {"kind": "hum", "loudness": "loud"},
-    ],
-}
 QUIET = {
     "domain": "environment",
     "events": [{"kind": kind, "loudness": "soft"} for kind in ("hum", "siren", "hum")],
 }
-MUSIC = {"domain": "music", "timbre": "flute", "notes": ["mid", "high", "low", "mid"]}
 RISING = {"domain": "music", "timbre": "organ", "notes": ["low", "bottom", "top", "high", "top"]}
 
 # Truth, family, ordinal, grounded chain, surrogate chain; the answer is the word after "so".
