@@ -21,11 +21,11 @@ def get_config() -> ConfigDict:
             "world": {"train": 4000, "validation": 0, "test": 600, "probe": 8},
             "order": ("pretrain", "cold_start", "text_rlvr", "distil_1", "mgrd_1_sft", "mgrd_1_rlvr"),
             "stages": {
-                "pretrain": pretrain(steps=400),
+                "pretrain": pretrain(steps=350),
                 "cold_start": cold_start(steps=500),
                 "text_rlvr": text_rlvr(iterations=4),
                 "distil_1": distil(1, questions=1200),
-                "mgrd_1_sft": mgrd_sft(1, steps=300),
+                "mgrd_1_sft": mgrd_sft(1, steps=220),
                 "mgrd_1_rlvr": rlvr(1, iterations=6),
             },
             "evaluation": {

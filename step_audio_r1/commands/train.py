@@ -54,7 +54,7 @@ def parse(argv: list[str]) -> tuple[dict, Path]:
     except BadInput:
         raise
     except (KeyError, AttributeError) as error:
-        raise BadInput(f"--config: no such field in the config: {' '.join(str(error).split())[:200]}") from error
+        raise BadInput(f"--config: no such field in the config: {_unknown_field(error, argv)}") from error
     except Exception as error:  # absl, ml_collections and the file itself each have their own kinds
         raise BadInput(f"--config: {' '.join(str(error).split())[:300] or type(error).__name__}") from error
     if len(rest) > 1:
@@ -66,6 +66,13 @@ def parse(argv: list[str]) -> tuple[dict, Path]:
     if "://" in workdir:
         raise BadInput(f"--workdir={workdir}: is no local path; mount the bucket (gcsfuse) and give its folder")
     return values["config"].value.to_dict(), Path(workdir)
+
+
+def _unknown_field(error: Exception, argv: list[str]) -> str:
+    """The whole path of the field that the error names by its last part only."""
+    name = str(error.args[0] if error.args else error).strip("'\"")
+    paths = [argument.lstrip("-").partition("=")[0] for argument in argv]
+    return next((path for path in paths if name in path.split(".")[1:]), " ".join(name.split())[:200])
 
 
 def _find_config(argv: list[str]) -> None:

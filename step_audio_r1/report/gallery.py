@@ -80,9 +80,10 @@ class Filter:
 
 @dataclass(frozen=True)
 class Sampled:
-    """A sampled chain with the verdicts of the filters."""
+    """A sampled chain with the verdicts of the filters; `prompt` is what the model was asked if not the question."""
 
     question: str
+    prompt: str
     gold: str
     clip_id: str
     clip: Clip | None
@@ -231,8 +232,10 @@ def _filter(row: Row, sampled: int) -> Filter:
 
 
 def _sampled(row: Row, with_clip: bool) -> Sampled:
+    question, prompt = str(row.get("question", "")), str(row.get("prompt") or "")
     return Sampled(
-        question=str(row.get("question", "")),
+        question=question,
+        prompt="" if prompt == question else prompt,
         gold=str(row.get("gold", "")),
         clip_id=str(row.get("clip") or "none"),
         clip=clip_for(row.get("clip")) if with_clip else None,

@@ -100,7 +100,7 @@ def accuracy_table(run: Run) -> Table | None:
     return Table("Accuracy on held-out test clips with their real sound", head, cells, 2, note)
 
 
-_QUALITY_HEAD = ("grounded", "true claims", "surrogate", "think tokens")
+_QUALITY_HEAD = ("grounded", "true claims", "surrogate", "tokens")
 
 
 def _quality(by_kind: dict[str, Row]) -> list[str]:

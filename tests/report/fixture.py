@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from step_audio_r1.data.world.chains import grounded_chain, surrogate_chain
+from step_audio_r1.data.world.chains import describe, grounded_chain, surrogate_chain
 from step_audio_r1.data.world.examples import examples
 from step_audio_r1.data.world.questions import Question
 from step_audio_r1.mgrd.claims import check_claims, claim_precision
@@ -204,6 +204,7 @@ def chain(question, kept: bool) -> dict[str, Any]:
         "example_id": question.id,
         "clip": question.clips[0],
         "question": question.messages[0].parts[-1].text,
+        "prompt": f"heard : {describe(question.truth)} . {question.messages[0].parts[-1].text}",
         "gold": question.answer,
         "think": think,
         "response": answer,

@@ -88,6 +88,7 @@ def test_full_page_shows_the_numbers(page):
         "1 is not reached",
         "97.0 [95.7, 98.3]",  # perception
         "wrong answer (2301)",
+        "Asked while sampling: heard : ",
         "600 of 600",
         "eb74009c1d",
         ENCODER,
