@@ -12,7 +12,7 @@ from matplotlib.image import imsave
 
 from step_audio_r1.audio import AudioClip
 from step_audio_r1.data.world import truth as world
-from step_audio_r1.data.world.chains import describe
+from step_audio_r1.data.world.chains import in_words
 from step_audio_r1.data.world.clips import make_clip
 from step_audio_r1.errors import WorkFailed
 
@@ -48,13 +48,7 @@ def clip_for(clip_id: Any) -> Clip | None:
         clip, truth, _ = make_clip(match[1], int(match[2]))
     except WorkFailed:
         return None
-    return Clip(str(clip_id), _flac(clip), _spectrogram(clip.waveform), _holds(truth))
-
-
-def _holds(truth: dict[str, Any]) -> str:
-    if truth["domain"] == "speech":
-        return f"“{' '.join(truth['words'])}”, {describe(truth)}"
-    return describe(truth)
+    return Clip(str(clip_id), _flac(clip), _spectrogram(clip.waveform), in_words(truth))
 
 
 def _flac(clip: AudioClip) -> str:

@@ -56,6 +56,13 @@ def transcribe(truth: dict[str, Any]) -> str:
     return f"{truth['timbre']} tune {tune_of(truth)} {NUMBERS[len(truth['notes'])]} notes"
 
 
+def in_words(truth: dict[str, Any]) -> str:
+    """What is in a clip, for a person who looks at it: spoken words and voice, events, or notes."""
+    if truth["domain"] == "speech":
+        return f"“{transcribe(truth)}”, {describe(truth)}"
+    return describe(truth)
+
+
 def tune_of(truth: dict[str, Any]) -> str:
     """How a caption calls the melody: its last note against its first."""
     first, *_, last = heights(truth)

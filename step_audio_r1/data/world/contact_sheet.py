@@ -8,7 +8,6 @@ import base64
 import html
 import io
 import itertools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 from scipy.io import wavfile
 
 from step_audio_r1.data.world import truth as world
+from step_audio_r1.data.world.chains import in_words
 from step_audio_r1.data.world.clips import synthesise
 from step_audio_r1.data.world.speech import SAMPLE_RATE
 from step_audio_r1.errors import BadInput, exit_code
@@ -102,7 +102,7 @@ def _figure(truth: dict[str, Any], waveform: np.ndarray) -> str:
     """A <figure> with the spectrogram and the sound inline and the truth as its caption."""
     wav = io.BytesIO()
     wavfile.write(wav, SAMPLE_RATE, np.round(waveform * 32767).astype(np.int16))
-    caption = html.escape(json.dumps(truth))
+    caption = html.escape(in_words(truth))
     return (
         f'<figure><img alt="spectrogram" src="{_data_uri("image/png", _spectrogram_png(waveform))}">'
         f'<audio controls src="{_data_uri("audio/wav", wav.getvalue())}"></audio>'
