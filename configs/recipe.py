@@ -60,8 +60,10 @@ def _ppo(learning_rate: float) -> dict:
     constant = _adamw(learning_rate, warmup=0, final=1.0) | {"weight_decay": 0.0, "b2": 0.95}
     return {
         "actor": constant,
-        "critic": constant | {"learning_rate": 5 * learning_rate},
+        # A fresh head has to find the mean reward first: it learns fast, and alone for two iterations.
+        "critic": constant | {"learning_rate": 20 * learning_rate},
         "critic_minibatches": 4,
+        "critic_warmup": 2,
     }
 
 

@@ -20,9 +20,9 @@ def get_config() -> ConfigDict:
             stage.update({"steps": 6})
             stage.batch.update({"rows": 8})
         elif stage.kind == "rlvr":
-            stage.update({"iterations": 3, "prompts": 4, "samples": 4})
+            stage.update({"iterations": 3, "prompts": 4, "samples": 4, "checkpoint_every": 2})
             if stage.get("candidates"):
-                stage.update({"candidates": 8, "pass_range": (0, 4)})
+                stage.update({"candidates": 8, "pass_range": (0, 8)})
         else:
             # Chains of an untrained model are noise: keep them all, so that the next stage has something to read.
             stage.mgrd.update({"questions": 12, "samples": 2, "chunk": 4, "filters": ()})

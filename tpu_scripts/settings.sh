@@ -9,6 +9,7 @@ CAPACITY="${CAPACITY:-on_demand}"                # on_demand, spot, or reserved
 NETWORK="${NETWORK:-default}"
 TPU_NAME="${TPU_NAME:-step-audio-r1}"            # names the queued resource, its nodes and the run
 BUCKET="${BUCKET:-}"                             # gs://bucket or gs://bucket/folder, in the zone's region
+SHARED="${SHARED:-}"                             # folder that is the same on all workers: Filestore, or a mounted bucket
 RUNTIME_VERSION="${RUNTIME_VERSION:-}"           # empty: the one that fits ACCELERATOR_TYPE
 
 # Where things lie on every worker, under the home folder.
@@ -37,6 +38,7 @@ need() {
 example_of() {
   case "$1" in
     BUCKET) echo gs://my-bucket ;;
+    SHARED) echo /mnt/runs ;;
     PROJECT) echo my-project ;;
     CLUSTER) echo my-cluster ;;
     RESERVATION) echo my-reservation ;;
@@ -98,3 +100,5 @@ case "$CAPACITY" in on_demand | spot | reserved) ;; *) die "CAPACITY=$CAPACITY: 
 [[ "$NUM_SLICES" =~ ^[1-9][0-9]*$ ]] || die "NUM_SLICES=$NUM_SLICES: a whole number from 1"
 [[ -z "$BUCKET" || "$BUCKET" == gs://?* ]] || die "BUCKET=$BUCKET: must start with gs://"
 BUCKET="${BUCKET%/}"
+[[ -z "$SHARED" || "$SHARED" == /* ]] || die "SHARED=$SHARED: must be an absolute path"
+SHARED="${SHARED%/}"

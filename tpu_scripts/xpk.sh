@@ -3,7 +3,7 @@
 # The same run as a workload on Google Kubernetes Engine, through xpk (pip install xpk). VERB is one of
 #   cluster   make the cluster CLUSTER with NUM_SLICES slices of ACCELERATOR_TYPE (minutes; once)
 #   image     build this checkout into IMAGE and push it
-#   launch    --config=configs/X.py [--workdir=gs://...] [--config.a.b=v ...]: start the workload TPU_NAME;
+#   launch    --config=configs/X.py [--workdir=/...] [--config.a.b=v ...]: start the workload TPU_NAME;
 #             it restarts from its last checkpoint up to RESTARTS times
 #   watch     wait for it to end
 #   delete    end and remove the workload; the cluster stays
@@ -44,10 +44,10 @@ case "$verb" in
     need IMAGE
     [[ " ${ARGS[*]} " == *" --config="* ]] || die "give --config=configs/X.py"
     if [[ " ${ARGS[*]} " != *" --workdir="* ]]; then
-      need BUCKET
-      ARGS+=("--workdir=$BUCKET/runs/$TPU_NAME")
+      need SHARED
+      ARGS+=("--workdir=$SHARED/$TPU_NAME")
     fi
-    [[ " ${ARGS[*]} " == *" --workdir=gs://"* ]] || die "--workdir must start with gs://"
+    [[ " ${ARGS[*]} " == *" --workdir=/"* ]] || die "--workdir must be an absolute path that all pods share"
     command="$(printf '%q ' step-audio-r1 train "${ARGS[@]}")"
     run xpk workload create "${where[@]}" --workload="$TPU_NAME" --tpu-type="$ACCELERATOR_TYPE" \
       --num-slices="$NUM_SLICES" --docker-image="$IMAGE" --max-restarts="$RESTARTS" --command="${command% }"

@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="step-audio-r1 aot", description=__doc__)
     parser.add_argument("--config", required=True, help="a name in configs/models.py, or a config file with get_config")
     parser.add_argument("--topology", required=True, help="FAMILY:SHAPE, e.g. v5p:4x4x4, v6e:8x8, v5e:8x8")
-    parser.add_argument("--step", required=True, help="sft, prefill or decode")
+    parser.add_argument("--step", required=True, help="sft, ppo_actor, ppo_critic, prefill or decode")
     parser.add_argument(
         "--rows", type=int, help="rows on the whole machine (default: one for each data-parallel device)"
     )

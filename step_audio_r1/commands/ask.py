@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from step_audio_r1.commands.flags import not_negative
 from step_audio_r1.errors import BadInput, exit_code
 
 
@@ -18,7 +19,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--thinking_budget", type=int, help="thinking tokens at most; 0 answers at once")
     parser.add_argument("--max_new_tokens", type=int, default=256)
     parser.add_argument("--temperature", type=float, default=0.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=not_negative, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
     args = parser.parse_args(argv)
     return exit_code(lambda: _ask(args))

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from step_audio_r1.commands.flags import positive
 from step_audio_r1.errors import BadInput, exit_code
 
 BENCHMARKS = ("world",)
@@ -21,6 +22,7 @@ def main(argv: list[str]) -> int:
     who.add_argument("--workdir", type=Path, help="a run; its newest parameters answer")
     who.add_argument("--predictions", type=Path, help='JSONL rows {"id", "output"} to score')
     parser.add_argument("--arm", choices=("thinking", "direct"), default="thinking", help="with --workdir")
+    parser.add_argument("--max_new_tokens", type=positive, help="with --workdir: longest output (default: the run's)")
     parser.add_argument("--out", type=Path, help=f"where {ITEMS} and {RESULT} go (default: beside what was evaluated)")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     args = parser.parse_args(argv)
@@ -39,7 +41,8 @@ def _evaluate(args: argparse.Namespace) -> None:
         from step_audio_r1.pipeline import newest_params
 
         run, params = newest_params(args.workdir)
-        outputs = benchmark.answer_items(run, params, dataset, items, args.arm)
+        outputs = benchmark.answer_items(run, params, dataset, items, args.arm, args.max_new_tokens)
+        _tell_cut(outputs)
         out = args.out or args.workdir / "eval" / args.benchmark / args.arm
     else:
         outputs, unknown = benchmark.read_predictions(args.predictions, items)
@@ -50,6 +53,12 @@ def _evaluate(args: argparse.Namespace) -> None:
     write_jsonl(out / ITEMS, rows)
     write_json(out / RESULT, result)
     print(json.dumps(result) if args.json else _table(result, out))
+
+
+def _tell_cut(outputs: "dict[str, benchmark.Output]") -> None:
+    cut = sum(output.finish_reason == "length" for output in outputs.values())
+    if 20 * cut > len(outputs):
+        print(f"note: {cut} of {len(outputs)} outputs were cut off; raise --max_new_tokens", file=sys.stderr)
 
 
 def _tell_gaps(path: Path, missing: int, unknown: list[str]) -> None:

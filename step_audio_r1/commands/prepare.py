@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from step_audio_r1.commands.flags import not_negative
 from step_audio_r1.errors import BadInput, exit_code
 
 _WORLD_CLIPS = 600
@@ -23,7 +24,7 @@ def main(argv: list[str]) -> int:
         "--out", required=True, type=Path, help="the dataset's directory; new, empty, or this very dataset"
     )
     parser.add_argument("--clips", type=int, help=f"world: how many (default {_WORLD_CLIPS}); tfds: no more than this")
-    parser.add_argument("--seed", type=int, default=0, help="world: of phrasings and options")
+    parser.add_argument("--seed", type=not_negative, default=0, help="world: of phrasings and options")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     args = parser.parse_args(argv)
     return exit_code(lambda: _prepare(args))

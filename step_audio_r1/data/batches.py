@@ -10,6 +10,7 @@ import numpy as np
 from step_audio_r1.data.features import FeatureStore, slots_of
 from step_audio_r1.data.records import Example
 from step_audio_r1.errors import BadInput
+from step_audio_r1.fields import Positive
 from step_audio_r1.text import Rendered, Tokenizer, render
 
 
@@ -37,10 +38,10 @@ class Batch(NamedTuple):
 class BatchConfig:
     """Shape of a packed batch: global rows, tokens of a row (T) and audio chunks of a row (N)."""
 
-    rows: int = 8
-    tokens: int = 256
-    chunks: int = 4
-    packing_bins: int = 8
+    rows: Positive = 8
+    tokens: Positive = 256
+    chunks: Positive = 4
+    packing_bins: Positive = 8
 
 
 def render_example(example: Example, tokenizer: Tokenizer, store: FeatureStore, **options: Any) -> Rendered:

@@ -10,6 +10,7 @@ import numpy as np
 from step_audio_r1.audio import AudioClip, TokenCount, audio_tokens, chunks, log_mel, mel_frames
 from step_audio_r1.data.store import Dataset
 from step_audio_r1.data.workers import map_in_workers
+from step_audio_r1.errors import BadInput
 from step_audio_r1.files import atomic_path
 from step_audio_r1.progress import Progress
 
@@ -107,8 +108,20 @@ class FeatureStore:
             starts = np.load(path / "starts.npy", allow_pickle=False)
             for i, name in enumerate(ids):
                 a, b = int(starts[i]), int(starts[i + 1])
+                self._refuse_other_sound(name, part, a, b)
                 self._where[name] = (part, a, b)
                 self._tokens[name] = [int(n) for n in tokens[a:b]]
+
+    def _refuse_other_sound(self, name: str, part: int, a: int, b: int) -> None:
+        """Two datasets may hold the same clip, but not two clips of one name: examples would hear the wrong one."""
+        if name not in self._where:
+            return
+        before = self.features(name)
+        if not np.array_equal(before, self._arrays[part][a:b]):
+            raise BadInput(
+                f"clip {name!r}: two datasets ({self._parts[self._where[name][0]][0].name} and "
+                f"{self._parts[part][0].name}) have different sounds of this id; prepare one of them with other paths"
+            )
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -156,7 +156,7 @@ def make_example(
 
 
 def write_items(items: Iterable[Item], count: int, out: Path, origin: dict[str, Any]) -> dict[str, Any]:
-    """Writes at most `count` items as a dataset into the directory `out`, with `rejected.jsonl` and `report.json`.
+    """Writes `count` items as a dataset into the directory `out`, with `rejected.jsonl` and `report.json`.
 
     An item with a fault of its own is set aside with the reason and the rest goes on. Each clip is written once.
 
@@ -167,7 +167,7 @@ def write_items(items: Iterable[Item], count: int, out: Path, origin: dict[str, 
       BadInput: no item is left.
     """
     writer, intake = DatasetWriter(out), _Intake()
-    writer.write_clips(intake.clips(items, count), count)
+    writer.write_clips(intake.clips(items, count))
     if not intake.accepted:
         first = intake.rejected[0]["reason"] if intake.rejected else "there is no item"
         raise BadInput(f"{origin['source']}: all {len(intake.rejected)} items were rejected; the first: {first}")

@@ -1,11 +1,12 @@
 """Datasets on disk: a directory of ArrayRecord shards (clips and examples) and an index that says what they hold.
 
 DIR/dataset.json                          counts, files with their sizes, where it came from; written last
-DIR/clips-00000-of-00002.arrayrecord      one JSON header line + FLAC bytes a record
-DIR/SOURCE-00000-of-00001.arrayrecord     examples, one JSON object a record (data/records.py)
+DIR/clips-00000.arrayrecord               one JSON header line + FLAC bytes a record
+DIR/SOURCE-00000.arrayrecord              examples, one JSON object a record (data/records.py)
 """
 
 import contextlib
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -163,27 +164,27 @@ class DatasetWriter:
         self._shards: dict[str, list[tuple[str, int, int]]] = {"clips": []}
         self._clip_ids: list[str] = []
 
-    def write_clips(self, clips: Iterable[AudioClip], total: int) -> None:
-        """Writes `total` clips; ids must be unique in the dataset."""
+    def write_clips(self, clips: Iterable[AudioClip]) -> None:
+        """Writes all clips; ids must be unique in the dataset."""
 
         def records() -> Iterator[bytes]:
             for clip in clips:
                 self._clip_ids.append(clip.id)
                 yield clip_to_bytes(clip)
 
-        self._write("clips", records(), total)
+        self._write("clips", records())
 
     def write_examples(self, source: str, examples: Sequence[Example]) -> None:
         """Writes all examples of one source."""
-        self._write(source, (to_bytes(e) for e in examples), len(examples))
+        self._write(source, (to_bytes(e) for e in examples))
 
-    def _write(self, name: str, records: Iterator[bytes], total: int) -> None:
-        count = max(1, -(-total // self._per_shard))
+    def _write(self, name: str, records: Iterator[bytes]) -> None:
+        """Writes records to the iterator's end, as many shards as it takes; at least one, if empty."""
         self._shards[name] = []
-        for i in range(count):
-            path = self.directory / f"{name}-{i:05d}-of-{count:05d}.arrayrecord"
-            share = total * (i + 1) // count - total * i // count
-            written = write_shard(path, (r for _, r in zip(range(share), records)))
+        while (first := next(records, None)) is not None or not self._shards[name]:
+            path = self.directory / f"{name}-{len(self._shards[name]):05d}.arrayrecord"
+            rest = itertools.islice(records, self._per_shard - 1)
+            written = write_shard(path, itertools.chain([first], rest) if first is not None else [])
             self._shards[name].append((path.name, written, path.stat().st_size))
 
     def finish(self, **about: Any) -> None:

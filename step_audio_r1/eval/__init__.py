@@ -10,7 +10,7 @@ from step_audio_r1.eval.intervals import (
     paired_difference,
     wilson,
 )
-from step_audio_r1.eval.run import Generate, evaluate, sampling_of, select_items
+from step_audio_r1.eval.run import evaluate, sampling_of, select_items
 from step_audio_r1.eval.scoring import PERCEPTION_KINDS, score
 from step_audio_r1.eval.summary import GROUPS, REASONING_KINDS, summarise, write_summary
 
@@ -24,7 +24,6 @@ __all__ = [
     "Difference",
     "EncodeClip",
     "EvalConfig",
-    "Generate",
     "Job",
     "bootstrap_mean",
     "evaluate",

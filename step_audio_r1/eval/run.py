@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,11 @@ from step_audio_r1.eval.conditions import Conditions, EncodeClip
 from step_audio_r1.eval.config import EvalConfig, Job, jobs_of
 from step_audio_r1.eval.scoring import PERCEPTION_KINDS, score
 from step_audio_r1.files import read_jsonl, write_text
-from step_audio_r1.mgrd import select_questions
+from step_audio_r1.mgrd import family_of, select_questions
 from step_audio_r1.progress import Progress
-from step_audio_r1.rollout import Prompt, Rollout, SamplingConfig, completion_text, make_prompt
+from step_audio_r1.rollout import Generate, Rollout, SamplingConfig, completion_text, make_prompt
 from step_audio_r1.text import Tokenizer
 
-# generate(prompts, samples, sampling, seed) -> samples of each prompt, prompt by prompt
-Generate = Callable[[Sequence[Prompt], int, SamplingConfig, int], Rollout]
 Rows = list[dict[str, Any]]
 
 
@@ -90,7 +88,7 @@ def select_items(examples: Iterable[Example], config: EvalConfig) -> list[Exampl
 
 
 def _balanced(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
-    families = {(e.family or f"{e.domain}/{e.kind}", e.perceptual is not False) for e in examples}
+    families = {(family_of(e), e.perceptual is not False) for e in examples}
     # `select_questions` balances the perceptual and the other families apart; this share makes them all even.
     share = sum(perceptual for _, perceptual in families) / max(1, len(families))
     return sorted(select_questions(examples, count, seed, share), key=lambda e: e.id)

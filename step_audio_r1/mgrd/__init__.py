@@ -6,7 +6,7 @@ from step_audio_r1.mgrd.config import MGRDConfig
 from step_audio_r1.mgrd.distil import run_round
 from step_audio_r1.mgrd.filters import FILTERS, FilterLimits, run_filters
 from step_audio_r1.mgrd.lexicon import Wording, read_wording, self_cognition
-from step_audio_r1.mgrd.selection import select_questions
+from step_audio_r1.mgrd.selection import family_of, select_questions
 
 __all__ = [
     "FILTERS",
@@ -18,6 +18,7 @@ __all__ = [
     "Wording",
     "check_claims",
     "claim_precision",
+    "family_of",
     "make_chain",
     "read_chains",
     "read_wording",

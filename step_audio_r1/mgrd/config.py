@@ -5,7 +5,7 @@ import string
 
 from step_audio_r1.errors import BadInput
 from step_audio_r1.mgrd.filters import DEFAULT_FILTERS, FILTERS, FilterLimits
-from step_audio_r1.rollout.types import SamplingConfig
+from step_audio_r1.rollout import SamplingConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,8 +24,9 @@ from step_audio_r1.mgrd.chain import Chain, FilterVerdict
 from step_audio_r1.mgrd.config import MGRDConfig
 from step_audio_r1.mgrd.filters import run_filters
 from step_audio_r1.mgrd.results import summary_of, write_dataset, write_sample
-from step_audio_r1.mgrd.sampling import Generate, Sampler
+from step_audio_r1.mgrd.sampling import Sampler
 from step_audio_r1.mgrd.selection import select_questions
+from step_audio_r1.rollout import Generate
 from step_audio_r1.text import Tokenizer
 
 # What happens to chains that pass all filters is recorded as two more verdicts.

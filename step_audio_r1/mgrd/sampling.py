@@ -6,7 +6,7 @@ that training takes the prompt's effect into the weights.
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from step_audio_r1.data.features import FeatureStore, fingerprint
@@ -15,12 +15,8 @@ from step_audio_r1.files import read_jsonl, write_text
 from step_audio_r1.mgrd.chain import Chain, make_chain, question_text
 from step_audio_r1.mgrd.config import MGRDConfig
 from step_audio_r1.progress import Progress
-from step_audio_r1.rollout.prompts import completion_text, make_prompt
-from step_audio_r1.rollout.types import Prompt, Rollout, SamplingConfig
+from step_audio_r1.rollout import Generate, SamplingConfig, completion_text, make_prompt
 from step_audio_r1.text import Audio, Message, Text, Tokenizer, parse
-
-# generate(prompts, samples, sampling, seed) -> samples of each prompt, prompt by prompt
-Generate = Callable[[Sequence[Prompt], int, SamplingConfig, int], Rollout]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ Two scores stand side by side. `official` wants the reply after the thinking to 
 apart from case, and counts only items that have a reply. `robust` is our verifier; to it, no reply is wrong.
 """
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -75,12 +76,14 @@ def read_predictions(path: Path, items: Sequence[Example]) -> tuple[dict[str, Ou
 
 
 def answer_items(
-    run: Resources, params: Any, dataset: Dataset, items: Sequence[Example], arm: Arm
+    run: Resources, params: Any, dataset: Dataset, items: Sequence[Example], arm: Arm, max_new_tokens: int | None = None
 ) -> dict[str, Output]:
-    """Asks the run every item, greedily, thinking first or directly."""
+    """Asks the run every item, greedily, thinking first or directly; None takes the length from the run's config."""
     store = _features(run, dataset)
     weights = run.engine.decode_params(params)
     sampling = sampling_of(Job(arm, None, "real"), run.config.evaluation)
+    if max_new_tokens is not None:
+        sampling = dataclasses.replace(sampling, max_new_tokens=max_new_tokens)
     form = run.config.format
     outputs = {}
     with Progress(f"evaluate {arm}", len(items), "item") as progress:

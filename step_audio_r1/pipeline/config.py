@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from step_audio_r1.data.batches import BatchConfig
+from step_audio_r1.data.world.examples import SOURCES
 from step_audio_r1.errors import BadInput
 from step_audio_r1.eval import EvalConfig
+from step_audio_r1.fields import NotNegative, Positive
 from step_audio_r1.mgrd import MGRDConfig
 from step_audio_r1.model import ModelConfig
 from step_audio_r1.parallel import MeshConfig
@@ -22,10 +24,10 @@ from step_audio_r1.train import OptimiserConfig
 class WorldConfig:
     """How many clips of the audio world each split has; 0 leaves the split (and the world) out."""
 
-    train: int = 0
-    validation: int = 0
-    test: int = 0
-    probe: int = 0
+    train: NotNegative = 0
+    validation: NotNegative = 0
+    test: NotNegative = 0
+    probe: NotNegative = 0
 
 
 # What is measured when a stage ends: how well clips are described; direct against thinking; every budget and condition.
@@ -37,8 +39,8 @@ class EncoderStage:
     """Framewise supervised pre-training of an encoder on the audio world; the only stage that trains an encoder."""
 
     kind: Literal["encoder"]
-    steps: int
-    rows: int
+    steps: Positive
+    rows: Positive
     optimiser: OptimiserConfig
     evaluate: Measure = "nothing"
     round: int = 0
@@ -46,10 +48,13 @@ class EncoderStage:
 
 @dataclasses.dataclass(frozen=True)
 class SFTStage:
-    """Cross-entropy on targets. `sources` are weights by "DATASET:SOURCE", or "chains:N" for MGRD round N."""
+    """Cross-entropy on targets. `sources` are weights by "DATASET:SOURCE", or "chains:N" for MGRD round N.
+
+    A first stage of 0 steps stands for parameters that were imported (`convert --from_hf`).
+    """
 
     kind: Literal["sft"]
-    steps: int
+    steps: NotNegative
     batch: BatchConfig
     optimiser: OptimiserConfig
     sources: dict[str, float]
@@ -62,22 +67,30 @@ class RLVRStage:
     """KL-free PPO with verified rewards.
 
     `sources` are weights of prompts. With `candidates` = N, the stage's first weights try N questions of each audio
-    source, and those are trained on that `pass_range` of the samples get right (the report: 3 to 6 of 8).
+    source `pass_samples` times, and those are trained on that are right `pass_range` times (the report: 3 to 6 of 8).
+    An iteration takes longer than a step of SFT, so `checkpoint_every` is its own.
     """
 
     kind: Literal["rlvr"]
-    iterations: int
-    prompts: int
-    samples: int
+    iterations: Positive
+    prompts: Positive
+    samples: Positive
     sources: dict[str, float]
     sampling: SamplingConfig
     ppo: PPOConfig
     reward: RewardConfig
-    candidates: int | None = None
-    pass_range: tuple[int, int] = (3, 6)
-    max_tokens: int = 128
+    candidates: Positive | None = None
+    pass_samples: Positive = 8
+    pass_range: tuple[NotNegative, NotNegative] = (3, 6)
+    max_tokens: Positive = 128
+    checkpoint_every: Positive = 5
     evaluate: Measure = "nothing"
     round: int = 0
+
+    def __post_init__(self):
+        low, high = self.pass_range
+        if not low <= high <= self.pass_samples:
+            raise BadInput(f"pass_range={self.pass_range}: from low to high, at most pass_samples={self.pass_samples}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +102,17 @@ class DistilStage:
     mgrd: MGRDConfig
     evaluate: Measure = "nothing"
     round: int = 1
+
+
+def steps_of(stage: "Stage") -> int:
+    """Steps a stage adds to the run's global count."""
+    match stage:
+        case RLVRStage():
+            return stage.iterations
+        case DistilStage():
+            return 1
+        case _:
+            return stage.steps
 
 
 Stage = EncoderStage | SFTStage | RLVRStage | DistilStage
@@ -116,7 +140,7 @@ class RunConfig:
     """
 
     name: str
-    seed: int
+    seed: NotNegative
     model: ModelConfig
     order: tuple[str, ...]
     stages: dict[str, Stage]
@@ -125,10 +149,10 @@ class RunConfig:
     datasets: dict[str, str] = dataclasses.field(default_factory=dict)
     mesh: MeshConfig = MeshConfig()
     evaluation: EvalConfig = EvalConfig()
-    checkpoint_every: int = 100
-    keep_checkpoints: int = 3
-    log_every: int = 10
-    decode_rows: int = 256
+    checkpoint_every: Positive = 100
+    keep_checkpoints: Positive = 3
+    log_every: Positive = 10
+    decode_rows: Positive = 256
     format: Literal["think", "thinking_response"] = "think"
 
     def __post_init__(self):
@@ -137,6 +161,56 @@ class RunConfig:
                 raise BadInput(f"config.order: stage {name!r} is not in config.stages ({', '.join(self.stages)})")
         if len(set(self.order)) != len(self.order) or not self.order:
             raise BadInput("config.order: name at least one stage, each once")
+        if self.seed >= 2**31:
+            raise BadInput(f"config.seed={self.seed}: below 2^31")
+        self._check_sources()
+        self._check_evaluation()
+
+    def _check_sources(self) -> None:
+        """Every source is there when its stage begins, so that none is missed hours into a run."""
+        rounds: set[str] = set()
+        for name in self.order:
+            stage, path = self.stages[name], f"config.stages.{name}"
+            if isinstance(stage, EncoderStage):
+                if len(self.order) > 1:
+                    raise BadInput(
+                        f"{path}: an encoder is trained in a run of its own, whose file config.encoder names"
+                    )
+                continue
+            if isinstance(stage, DistilStage):
+                self._check_source(stage.source, f"{path}.source", set())
+                rounds.add(str(stage.round))
+                continue
+            if steps_of(stage) == 0 and name != self.order[0]:
+                raise BadInput(f"{path}.steps=0: does nothing; leave the stage out of config.order")
+            weights = stage.sources.values()  # none at all in the record of an imported checkpoint, which never runs
+            if weights and (min(weights) < 0 or not sum(weights)):
+                raise BadInput(f"{path}.sources: give at least one source a weight above 0, and none one below")
+            for source in stage.sources:
+                self._check_source(source, f"{path}.sources", rounds)
+
+    def _check_source(self, source: str, path: str, rounds: set[str]) -> None:
+        dataset, _, part = source.partition(":")
+        if dataset == "chains":
+            if part not in rounds:
+                raise BadInput(f"{path}: {source!r}: no stage before this one distils round {part}")
+            return
+        worlds = {"world" if s == "train" else f"world_{s}": n for s, n in dataclasses.asdict(self.world).items()}
+        known = [*(name for name, clips in worlds.items() if clips), *self.datasets]
+        if dataset not in known:
+            raise BadInput(f"{path}: {source!r}: no dataset {dataset!r}; there are {', '.join(known) or 'none'}")
+        if dataset in worlds and part not in SOURCES:
+            raise BadInput(f"{path}: {source!r}: the audio world has no source {part!r}; it has {', '.join(SOURCES)}")
+
+    def _check_evaluation(self) -> None:
+        wanted = {self.stages[name].evaluate for name in self.order} - {"nothing"}
+        split = self.evaluation.split
+        if wanted and not getattr(self.world, split, 0):
+            raise BadInput(f"config.evaluation.split={split!r}: has no clips; set config.world.{split}")
+        if "perception" in wanted and not self.evaluation.describe:
+            raise BadInput("config.evaluation.describe=0: a stage measures perception; give it some items")
+        if wanted - {"perception"} and not self.evaluation.questions:
+            raise BadInput("config.evaluation.questions=0: a stage measures answers; give it some questions")
 
 
 def run_config(values: Mapping[str, Any]) -> RunConfig:
@@ -159,6 +233,11 @@ def to_json(value: Any) -> Any:
 
 def _build(kind: Any, value: Any, path: str) -> Any:
     origin = typing.get_origin(kind)
+    if origin is typing.Annotated:
+        kind, least = typing.get_args(kind)
+        value = _build(kind, value, path)
+        _expect(value >= least, path, value, f"at least {least}")
+        return value
     if origin in (typing.Union, types.UnionType):
         return _build_union(typing.get_args(kind), value, path)
     if dataclasses.is_dataclass(kind):
@@ -204,7 +283,7 @@ def _build_dataclass(kind: Any, value: Any, path: str) -> Any:
     if isinstance(value, kind):
         return value
     _expect(isinstance(value, Mapping), path, value, "a mapping")
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for name in value:
         if name not in fields:
@@ -213,7 +292,15 @@ def _build_dataclass(kind: Any, value: Any, path: str) -> Any:
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in value:
             raise BadInput(f"{path}.{name}: missing; give it in the config")
-    return kind(**{name: _build(hints[name], v, f"{path}.{name}") for name, v in value.items()})
+    built = {name: _build(hints[name], v, f"{path}.{name}") for name, v in value.items()}
+    try:
+        return kind(**built)
+    except BadInput as error:
+        # A room names its fields from its own place ("mgrd.samples=0"); here it is known where that is.
+        outer, _, last = path.rpartition(".")
+        if str(error).startswith("config."):
+            raise
+        raise BadInput(f"{outer}.{error}" if str(error).startswith(f"{last}.") else f"{path}: {error}") from error
 
 
 def _expect(holds: bool, path: str, value: Any, wanted: str) -> None:

@@ -11,10 +11,9 @@ from step_audio_r1.files import atomic_path
 from step_audio_r1.interop import export_params, from_public, params_from_hf, params_to_hf, tokenizer_files
 from step_audio_r1.model import ModelConfig
 from step_audio_r1.parallel import TRAINING, MeshConfig, make_mesh
-from step_audio_r1.pipeline.config import RunConfig, SFTStage, run_config
+from step_audio_r1.pipeline.config import RunConfig, SFTStage, run_config, steps_of
 from step_audio_r1.pipeline.resources import TRAINED
 from step_audio_r1.pipeline.run import newest_params
-from step_audio_r1.pipeline.stages import steps_of
 from step_audio_r1.pipeline.workdir import Workdir
 from step_audio_r1.text import Tokenizer
 from step_audio_r1.train import Checkpoints, OptimiserConfig, param_shardings

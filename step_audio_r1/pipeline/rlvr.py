@@ -1,5 +1,6 @@
 """The RLVR stage: prompts of moderate difficulty, rollouts of the current actor, verified rewards, PPO."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,7 @@ import numpy as np
 from step_audio_r1.data.records import Example
 from step_audio_r1.errors import BadInput
 from step_audio_r1.files import read_jsonl, write_jsonl
-from step_audio_r1.mgrd import select_questions
-from step_audio_r1.mgrd.selection import family_of
+from step_audio_r1.mgrd import family_of, select_questions
 from step_audio_r1.parallel import batch_rows_divide
 from step_audio_r1.pipeline.config import RLVRStage
 from step_audio_r1.pipeline.resources import Resources
@@ -18,7 +18,7 @@ from step_audio_r1.pipeline.stages import StageContext
 from step_audio_r1.progress import Progress
 from step_audio_r1.rewards import RewardParts, score_response
 from step_audio_r1.rl import PPO, rollout_batch
-from step_audio_r1.rollout import Rollout, completion_text, make_prompt
+from step_audio_r1.rollout import Prompt, Rollout, completion_text, make_prompt
 from step_audio_r1.text import Text, parse
 from step_audio_r1.train import Mean
 
@@ -38,7 +38,7 @@ def run_rlvr(stage: RLVRStage, context: StageContext, params: Any) -> Any:
         for at in range(context.first_step, stage.iterations):
             # 1. prompts of this iteration, drawn by (seed, iteration) alone
             examples = draw_prompts(pools, stage.prompts, context.seed, at)
-            prompts = [make_prompt(e, run.tokenizer, run.store, format=run.config.format) for e in examples]
+            prompts = [_numbered(_prompt(e, run), i) for i, e in enumerate(examples)]
             # 2. rollout with the current actor
             weights = run.engine.decode_params(state.actor.params)
             rollout = run.engine.generate(weights, prompts, stage.samples, stage.sampling, context.seed + at)
@@ -51,10 +51,19 @@ def run_rlvr(stage: RLVRStage, context: StageContext, params: Any) -> Any:
             values = {name: m.value() for name, m in jax.device_get({**metrics, **ppo_metrics}).items()}
             context.writer.write(context.global_start + at + 1, context.name, at + 1, values)
             progress.advance(1, f"reward {values['reward/total']:.3f}")
-            if (at + 1) % run.config.checkpoint_every == 0 and at + 1 < stage.iterations:
+            if (at + 1) % stage.checkpoint_every == 0 and at + 1 < stage.iterations:
                 meta = {"stage": context.name, "stage_step": at + 1, "done": False}
                 context.checkpoints.save(context.global_start + at + 1, state, meta)
     return state.actor.params
+
+
+def _prompt(example: Example, run: Resources) -> Prompt:
+    return make_prompt(example, run.tokenizer, run.store, format=run.config.format)
+
+
+def _numbered(prompt: Prompt, number: int) -> Prompt:
+    """With an id of its own: a small pool may give a question twice, whose samples shall differ."""
+    return dataclasses.replace(prompt, id=f"{prompt.id}/{number}")
 
 
 def prompt_pools(
@@ -79,7 +88,7 @@ def prompt_pools(
 
 
 def _pass_rates(stage: RLVRStage, context: StageContext, params: Any, source: str) -> dict[int, int]:
-    """How many of G samples of each candidate the stage's first weights get right, by index in the source.
+    """How many of its samples of each candidate the stage's first weights get right, by index in the source.
 
     Written before the first iteration, so that a resumed stage trains on the same questions. A question whose
     verifier failed is left out.
@@ -92,15 +101,16 @@ def _pass_rates(stage: RLVRStage, context: StageContext, params: Any, source: st
         by_id = {example.id: i for i, example in enumerate(run.source(source))}
         asked = select_questions(run.source(source), stage.candidates, context.seed)
         weights = run.engine.decode_params(params)
-        rows, chunk = [], 64
+        # A seed of its own: the first iteration must not draw the very samples that chose its questions.
+        rows, chunk, seed = [], 64, context.seed_for("pass_at_k")
         with Progress(f"{context.name}: try questions", len(asked), "question") as progress:
             for at in range(0, len(asked), chunk):
                 group = asked[at : at + chunk]
-                prompts = [make_prompt(e, run.tokenizer, run.store, format=run.config.format) for e in group]
-                rollout = run.engine.generate(weights, prompts, stage.samples, stage.sampling, context.seed)
+                prompts = [_prompt(e, run) for e in group]
+                rollout = run.engine.generate(weights, prompts, stage.pass_samples, stage.sampling, seed)
                 parts = score_rollout(stage, run, group, rollout)
                 for i, example in enumerate(group):
-                    mine = parts[i * stage.samples : (i + 1) * stage.samples]
+                    mine = parts[i * stage.pass_samples : (i + 1) * stage.pass_samples]
                     if not any(part.error for part in mine):
                         correct = sum(part.correct == 1.0 for part in mine)
                         about = {"index": by_id[example.id], "example_id": example.id, "family": family_of(example)}

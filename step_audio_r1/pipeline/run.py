@@ -10,7 +10,7 @@ import jax
 
 from step_audio_r1.errors import BadInput
 from step_audio_r1.eval import evaluate, write_summary
-from step_audio_r1.pipeline.config import RunConfig, Stage
+from step_audio_r1.pipeline.config import RunConfig, Stage, steps_of
 from step_audio_r1.pipeline.resources import Resources, encoder_source
 from step_audio_r1.pipeline.rlvr import run_rlvr
 from step_audio_r1.pipeline.stages import (
@@ -21,7 +21,6 @@ from step_audio_r1.pipeline.stages import (
     initial_params,
     run_distil,
     run_sft,
-    steps_of,
 )
 from step_audio_r1.pipeline.workdir import Workdir
 from step_audio_r1.train import Checkpoints, MetricWriter, abstract_params
@@ -70,6 +69,8 @@ def train(config: RunConfig, workdir_path: Path | str) -> None:
             checkpoints.save(end, {"params": params}, {"stage": name, "stage_step": end - start, "done": True})
             checkpoints.wait()
             workdir.stage_done(name, time.monotonic() - began, end - start)
+        elif name not in workdir.stages():  # killed between the checkpoint and this note
+            workdir.stage_done(name, 0.0, end - start)
         # 4. what the stage has taught; only the newest parameters are at hand, so a stage is measured as it ends
         just_ended = i == position.stages_done - 1 and position.resume is None
         if stage.evaluate != "nothing" and (i >= position.stages_done or just_ended):
@@ -98,26 +99,33 @@ def find_position(
     """Restores the newest checkpoint that is whole; damaged ones are reported and, for training, deleted.
 
     Raises:
-      BadInput: there are checkpoints and none can be read.
+      BadInput: there are checkpoints or finished stages, and no checkpoint can be read.
     """
-    steps = checkpoints.steps()
-    for step in steps:
-        meta = checkpoints.meta(step)
-        if meta is not None:
-            index = config.order.index(meta["stage"])
-            if meta["done"]:
-                state = checkpoints.restore(step, {"params": abstract_trained(run)})
-                if state is not None:
-                    return Position(step, index + 1, params=state["params"])
-            else:
-                state = checkpoints.restore(step, abstract_state(config.stages[meta["stage"]], run))
-                if state is not None:
-                    return Position(step, index, resume=Resume(meta["stage_step"], state, meta["data"]))
-        if delete_damaged:
-            checkpoints.forget(step)
-    if steps:
+    damaged = []
+    for step in checkpoints.steps():
+        position = _position_at(step, config, run, checkpoints)
+        if position is None:
+            damaged.append(step)
+            continue
+        # Only now: if none could be read, the fault may lie elsewhere, and nothing is thrown away.
+        for other in damaged if delete_damaged else ():
+            checkpoints.forget(other)
+        return position
+    if damaged or run.workdir.stages():
         raise checkpoints.none_left()
     return Position()
+
+
+def _position_at(step: int, config: RunConfig, run: Resources, checkpoints: Checkpoints) -> Position | None:
+    meta = checkpoints.meta(step)
+    if meta is None:
+        return None
+    index = config.order.index(meta["stage"])
+    if meta["done"]:
+        state = checkpoints.restore(step, {"params": abstract_trained(run)})
+        return None if state is None else Position(step, index + 1, params=state["params"])
+    state = checkpoints.restore(step, abstract_state(config.stages[meta["stage"]], run))
+    return None if state is None else Position(step, index, resume=Resume(meta["stage_step"], state, meta["data"]))
 
 
 def newest_params(directory: Path) -> tuple[Resources, Any]:
@@ -129,7 +137,7 @@ def newest_params(directory: Path) -> tuple[Resources, Any]:
     workdir = Workdir(directory)
     config = workdir.config()
     run = Resources(config, workdir)
-    checkpoints = Checkpoints(workdir.path, config.keep_checkpoints)
+    checkpoints = Checkpoints(workdir.path, config.keep_checkpoints, read_only=True)
     position = find_position(config, run, checkpoints, delete_damaged=False)
     params = position.params
     if position.resume is not None:

@@ -62,23 +62,20 @@ class StageContext:
     @property
     def seed(self) -> int:
         """Seed of this stage."""
-        return zlib.crc32(f"{self.run.config.seed}/{self.name}".encode()) % 2**31
+        return self._hash(f"{self.run.config.seed}/{self.name}")
+
+    def seed_for(self, purpose: str) -> int:
+        """Another seed of this stage, for draws that must not repeat those of `seed`."""
+        return self._hash(f"{self.run.config.seed}/{self.name}/{purpose}")
+
+    @staticmethod
+    def _hash(text: str) -> int:
+        return zlib.crc32(text.encode()) % 2**31
 
     @property
     def first_step(self) -> int:
         """Steps of the stage that are done."""
         return self.resume.stage_step if self.resume else 0
-
-
-def steps_of(stage: Stage) -> int:
-    """Steps a stage adds to the run's global count."""
-    match stage:
-        case RLVRStage():
-            return stage.iterations
-        case DistilStage():
-            return 1
-        case _:
-            return stage.steps
 
 
 def initial_params(run: Resources) -> Any:
@@ -153,7 +150,7 @@ def run_distil(stage: DistilStage, context: StageContext, params: Any) -> Any:
     if not summary["examples_written"]:
         raise BadInput(
             f"config.stages.{context.name}: no chain of {summary['sampled']} passed the filters; "
-            "sample more questions or loosen mgrd.filters"
+            "start again with more questions or looser mgrd.filters"
         )
     counts = {"distil/sampled": float(summary["sampled"]), "distil/kept": float(summary["kept"])}
     context.writer.write(context.global_start + 1, context.name, 1, counts)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 
 from step_audio_r1.errors import BadInput
 from step_audio_r1.files import read_json, write_json
@@ -73,6 +74,14 @@ class Workdir:
           BadInput: the directory belongs to another config; the first field that differs is named.
         """
         new = to_json(config)
+        if jax.process_index() == 0:
+            self._claim(config, new)
+        # The others look when the files are there: a half-made workdir would seem to be somebody else's.
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"claim {self.path}")
+            self._claim(config, new)
+
+    def _claim(self, config: RunConfig, new: dict[str, Any]) -> None:
         if (self / "config.json").exists():
             difference = _difference(read_json(self / "config.json"), new, "config")
             if difference:
@@ -83,9 +92,8 @@ class Workdir:
             return
         if self.path.exists() and any(self.path.iterdir()):
             raise BadInput(f"{self.path}: not empty and not a workdir (no config.json); use a new directory")
-        if jax.process_index() == 0:
-            write_json(self / "config.json", new)
-            write_json(self / "provenance.json", _provenance(config))
+        write_json(self / "config.json", new)
+        write_json(self / "provenance.json", _provenance(config))
 
     def stages(self) -> dict[str, Any]:
         """What `stages.json` says: {name: {"seconds", "done", "steps"}}."""

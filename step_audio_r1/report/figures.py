@@ -58,7 +58,7 @@ def arms_figure(run: Run) -> Figure | None:
         return None
     legend = [(swatch(style, dashed=arm == "direct"), arm) for arm, style in ARM_STYLE.items()]
     caption = (
-        "Held-out test clips, real sound, thinking of any length. Bars are 95 % intervals of each point by "
+        f"Held-out {run.split} clips, real sound, thinking of any length. Bars are 95 % intervals of each point by "
         "itself; whether two points differ is told by the paired intervals in the verdict table."
     )
     return Figure("arms", "Thinking against direct answers", panels, legend, caption)

@@ -52,6 +52,7 @@ def _content(run: Run) -> dict[str, Any]:
     content = {
         "title": str(run.config.get("name") or run.path.resolve().name),
         "headline": headline(run),
+        "split": run.split,
         "provenance": _provenance(run),
         "encoder": str(run.provenance.get("encoder") or ""),
         "config": json.dumps(run.config, indent=2, ensure_ascii=False),

@@ -97,7 +97,7 @@ def accuracy_table(run: Run) -> Table | None:
         "grounded chains, checked claims that are true and answers that the caption alone suggests, all in "
         "percent, and the mean length of thinking."
     )
-    return Table("Accuracy on held-out test clips with their real sound", head, cells, 2, note)
+    return Table(f"Accuracy on held-out {run.split} clips with their real sound", head, cells, 2, note)
 
 
 _QUALITY_HEAD = ("grounded", "true claims", "surrogate", "tokens")
@@ -166,7 +166,7 @@ def perception_table(run: Run) -> Table | None:
     if not cells:
         return None
     head = ["stage", "task", "domain", "true percepts, %", "wholly right, %", "n"]
-    return Table("Perception: describing and transcribing test clips", head, cells, 3)
+    return Table(f"Perception: describing and transcribing {run.split} clips", head, cells, 3)
 
 
 def breakdown_tables(run: Run) -> list[Table]:
@@ -240,7 +240,7 @@ def headline(run: Run) -> str:
     rows = [row for row in headline_rows(run) if number_or_none(row.get("accuracy")) is not None]
     kind = next((kind for kind in GROUP_KINDS if select(rows, kind=kind, arm="thinking")), None)
     if kind is None:
-        return "No test results yet: this page shows what the run has done so far."
+        return "No results yet: this page shows what the run has done so far."
     rows = select(rows, kind=kind)
     both = [
         key
@@ -250,7 +250,7 @@ def headline(run: Run) -> str:
     if not both:
         return "Only one arm has been evaluated yet, so thinking cannot be compared with direct answers."
     sentences = [_compared(rows, key) for key in dict.fromkeys((both[0], both[-1]))]
-    return f"On {kind} test questions: " + "; ".join(sentences) + "."
+    return f"On {kind} {run.split} questions: " + "; ".join(sentences) + "."
 
 
 def _compared(rows: list[Row], key: StageKey) -> str:

@@ -26,7 +26,7 @@ class Run:
       provenance: where the run came from, {} if unknown.
       stages: what stages.json says of each stage.
       metrics: rows of metrics.jsonl with finite numbers only.
-      summary: rows of eval/summary.json that are of the test split.
+      summary: rows of eval/summary.json.
       verdicts: rows of eval/claims.json, None if there is no such file.
       rounds: one summary for each MGRD round, by round; "sample" holds its sample of chains.
       notes: one line for each file that could not be read in full.
@@ -41,6 +41,11 @@ class Run:
     verdicts: list[Row] | None = None
     rounds: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def split(self) -> str:
+        """The data split that the results are of."""
+        return str(_mapping(self.config.get("evaluation")).get("split", "test"))
 
     @property
     def order(self) -> list[str]:
@@ -68,7 +73,8 @@ class Run:
         """The rows of a JSONL file up to the first damaged line (a killed run leaves half a line)."""
         rows: list[Row] = []
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            # Not splitlines(): it also splits at U+2028 and U+0085, which a model's text may hold.
+            lines = path.read_text(encoding="utf-8").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             if path.exists():
                 self._note(path, str(error))
@@ -175,7 +181,7 @@ def interval_of(value: Any) -> tuple[float, float] | None:
 
 
 def _is_result(row: Any) -> bool:
-    return isinstance(row, dict) and "stage" in row and row.get("split", "test") == "test"
+    return isinstance(row, dict) and "stage" in row
 
 
 def _finite(row: Row) -> Row:

@@ -14,6 +14,7 @@ from flax import struct
 from jax.sharding import Mesh
 
 from step_audio_r1.errors import BadInput
+from step_audio_r1.fields import NotNegative, Positive
 from step_audio_r1.model import AudioLM, ModelConfig
 from step_audio_r1.parallel import TRAINING, batch_sharding, replicated
 from step_audio_r1.rl.advantages import gae, normalise, terminal_rewards
@@ -34,9 +35,9 @@ class PPOConfig:
     value_clip: float = 0.2
     gamma: float = 1.0
     lam: float = 1.0
-    policy_minibatches: int = 1  # updates of the actor a rollout; 1 = strictly on-policy
-    critic_minibatches: int = 4
-    critic_warmup: int = 0  # iterations in which only the critic learns
+    policy_minibatches: Positive = 1  # updates of the actor a rollout; 1 = strictly on-policy
+    critic_minibatches: Positive = 4
+    critic_warmup: NotNegative = 0  # iterations in which only the critic learns
     actor: OptimiserConfig = OptimiserConfig(1e-6, final_fraction=1.0)
     critic: OptimiserConfig = OptimiserConfig(2.5e-6, final_fraction=1.0)
 

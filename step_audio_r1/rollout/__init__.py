@@ -2,6 +2,6 @@
 
 from step_audio_r1.rollout.engine import LocalEngine
 from step_audio_r1.rollout.prompts import completion_text, make_prompt
-from step_audio_r1.rollout.types import Engine, Prompt, Rollout, SamplingConfig
+from step_audio_r1.rollout.types import Engine, Generate, Prompt, Rollout, SamplingConfig
 
-__all__ = ["Engine", "LocalEngine", "Prompt", "Rollout", "SamplingConfig", "completion_text", "make_prompt"]
+__all__ = ["Engine", "Generate", "LocalEngine", "Prompt", "Rollout", "SamplingConfig", "completion_text", "make_prompt"]

@@ -1,7 +1,7 @@
 """Our decoding engine: prefill once a prompt, share its KV cache among the samples, decode in a while loop.
 
-Every random draw depends on (seed, prompt id, sample index, position) alone, so a sample is the same whatever else is
-in the batch and however the batch is cut.
+Every random draw depends on (seed, prompt id, sample index, position) alone, not on what else is in the batch or how
+the batch is cut. Only the padding may differ then, and with it the last bits of the logits.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """What goes into decoding and what comes out; an outside engine only has to speak these types."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -78,6 +78,10 @@ class Rollout:
     def ids(self, row: int) -> list[int]:
         """Token ids of a row without padding."""
         return self.tokens[row, : self.lengths[row]].tolist()
+
+
+# generate(prompts, samples, sampling, seed) -> samples of each prompt, prompt by prompt: an engine with its weights
+Generate = Callable[[Sequence[Prompt], int, SamplingConfig, int], Rollout]
 
 
 class Engine(Protocol):

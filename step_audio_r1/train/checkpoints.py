@@ -21,9 +21,10 @@ class Checkpoints:
     data iterator and a checksum of every array; a checkpoint whose arrays do not match is passed over.
     """
 
-    def __init__(self, workdir: Path, keep: int):
+    def __init__(self, workdir: Path, keep: int, read_only: bool = False):
+        """Opens the checkpoints of a workdir; with `read_only` nothing is made on disk."""
         self._directory = (workdir / "checkpoints").absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True, create=not read_only)
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
     def save(self, step: int, state: Any, meta: dict[str, Any], data: Any = None) -> None:
@@ -41,7 +42,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, newest first."""
-        return sorted(self._manager.all_steps(), reverse=True)
+        return sorted(self._manager.all_steps(), reverse=True) if self._directory.is_dir() else []
 
     def meta(self, step: int) -> dict[str, Any] | None:
         """The JSON part of a checkpoint; None (with a warning) if it cannot be read."""
@@ -84,7 +85,7 @@ class Checkpoints:
 
     def none_left(self) -> BadInput:
         """The error for a workdir whose checkpoints are all damaged."""
-        return BadInput(f"{self._directory}: no checkpoint can be read; delete the directory to start again")
+        return BadInput(f"{self._directory}: no checkpoint can be read; put one back, or use a new --workdir")
 
     def _warn(self, step: int, error: Exception) -> None:
         print(

@@ -82,6 +82,9 @@ def fit(
             log(progress)
             pending = (at, metrics)
             if at % plan.checkpoint_every == 0 and at < plan.steps:
+                # Its row first: a run that is killed after the save begins after this step.
+                log(progress)
+                pending = None
                 meta = {"stage": plan.stage, "stage_step": at, "done": False}
                 checkpoints.save(plan.global_start + at, state, meta, batches.get_state())
         log(progress)

@@ -29,13 +29,17 @@ def schedule(config: OptimiserConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules([optax.linear_schedule(peak / (warmup + 1), peak, warmup), decay], [warmup])
 
 
-def optimiser(config: OptimiserConfig, steps: int) -> optax.GradientTransformation:
-    """Global-norm clipping, then AdamW; weight decay on matrices only."""
+# Leaves that are matrices by meaning. Counting dimensions would take the scanned layers' stacked biases for matrices.
+DECAYED = ("kernel", "embedding")
 
-    def is_matrix(params):
-        return jax.tree.map(lambda x: x.ndim >= 2, params)
+
+def optimiser(config: OptimiserConfig, steps: int) -> optax.GradientTransformation:
+    """Global-norm clipping, then AdamW; weight decay on kernels and embeddings, not on biases and norm scales."""
+
+    def is_decayed(params):
+        return jax.tree.map_with_path(lambda path, _: path[-1].key in DECAYED, params)
 
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(schedule(config, steps), config.b1, config.b2, weight_decay=config.weight_decay, mask=is_matrix),
+        optax.adamw(schedule(config, steps), config.b1, config.b2, weight_decay=config.weight_decay, mask=is_decayed),
     )

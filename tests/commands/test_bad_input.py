@@ -216,14 +216,14 @@ def damage_shard(path, damage):
 @pytest.mark.parametrize("damage", ["cut", "flipped", "removed"])
 def test_a_damaged_shard_is_named(damage, tiny_run, run_copy, refused):
     data = run_copy / "data" / "world" / "test"
-    damage_shard(data / "questions-00000-of-00001.arrayrecord", damage)
+    damage_shard(data / "questions-00000.arrayrecord", damage)
     flags = ("--benchmark=world", f"--data={data}", f"--predictions={write_jsonl(run_copy / 'p.jsonl', [])}")
-    assert "questions-00000-of-00001.arrayrecord" in refused(evaluate.main, *flags)
-    damage_shard(data / "describe-00000-of-00001.arrayrecord", damage)
+    assert "questions-00000.arrayrecord" in refused(evaluate.main, *flags)
+    damage_shard(data / "describe-00000.arrayrecord", damage)
     os.remove(run_copy / "stages.json")
     shutil.rmtree(run_copy / "checkpoints")
     line = refused(train.main, f"--config={tiny_run[0]}", f"--workdir={run_copy}")
-    assert "describe-00000-of-00001.arrayrecord" in line
+    assert "describe-00000.arrayrecord" in line
 
 
 def damage_newest_checkpoint(workdir):

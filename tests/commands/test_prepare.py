@@ -71,6 +71,18 @@ def test_rows_become_targets_or_questions_and_faulty_ones_are_told(sounds, capsy
     assert (direct.think, direct.response) == ("", "a tone")
 
 
+def test_no_row_is_lost_where_rows_have_several_clips(tmp_path, capsys):
+    for i in range(8):
+        tone(tmp_path / f"{i}.wav", seconds=0.2 + i / 10)
+    rows = rows_of(*({"audio": [f"{2 * i}.wav", f"{2 * i + 1}.wav"], "response": "a tone"} for i in range(4)))
+    rows += rows_of(*[{}] * 4, {"audio": "none.wav", "response": "x"})[4:]
+    report = prepared(capsys, write_jsonl(tmp_path / "m.jsonl", rows), tmp_path / "out")
+    assert (report["accepted"], report["rejected"], report["clips"]) == (4, 1, 8)
+    dataset = Dataset(tmp_path / "out")
+    assert [e.clips for e in dataset.examples("examples")] == [(f"{2 * i}.wav", f"{2 * i + 1}.wav") for i in range(4)]
+    assert [dataset.clip(i).id for i in range(8)] == dataset.clip_ids == [f"{i}.wav" for i in range(8)]
+
+
 def test_the_same_call_again_changes_nothing_and_a_mended_file_makes_another_dataset(sounds, capsys, refused):
     rows = rows_of({"audio": "a.wav", "answer": "yes"}, {"audio": "text.wav", "answer": "yes"})
     manifest, out = write_jsonl(sounds / "m.jsonl", rows), sounds / "out"

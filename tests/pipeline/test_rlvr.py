@@ -25,12 +25,13 @@ STAGE = RLVRStage(
     kind="rlvr",
     iterations=1,
     prompts=8,
-    samples=4,
+    samples=2,
     sources={"world:questions": 0.75, "world:text_percepts": 0.25},
     sampling=SamplingConfig(),
     ppo=PPOConfig(),
     reward=RewardConfig(),
     candidates=40,
+    pass_samples=4,
     pass_range=(1, 3),
 )
 
@@ -65,7 +66,7 @@ def context(tmp_path):
         source=SOURCES.__getitem__,
         workdir=SimpleNamespace(rollouts=lambda stage: tmp_path / stage),
     )
-    return SimpleNamespace(run=run, name="rl", seed=5, resume=None)
+    return SimpleNamespace(run=run, name="rl", seed=5, seed_for=lambda purpose: 6, resume=None)
 
 
 def test_the_audio_pool_holds_the_questions_that_are_sometimes_solved(context, tmp_path):
@@ -93,7 +94,7 @@ def test_a_resumed_stage_without_its_record_says_so(context):
 
 
 def test_an_empty_pool_says_what_to_change(context):
-    stage = dataclasses.replace(STAGE, candidates=3, pass_range=(5, 6), samples=8)
+    stage = dataclasses.replace(STAGE, candidates=3, pass_range=(5, 6), pass_samples=8)
     context.run.engine = Never()
     with pytest.raises(BadInput, match=r"stages\.rl: of 3 questions of world:questions none was solved 5 to 6 times"):
         prompt_pools(stage, context, params=None)

@@ -111,7 +111,7 @@ def summary() -> list[dict[str, Any]]:
         for budget in (0, 4, 8, 16, 24):
             score = thinking - (24 - budget) / 100
             rows.append(result(stage, number, "thinking", "perceptual", 896, score, budget=budget))
-    return [*rows, {**result("rlvr_2", 2, "direct", "all", 9, 0.123), "split": "validation"}]
+    return rows
 
 
 def result(stage, number, arm, kind, n, accuracy, **others) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def result(stage, number, arm, kind, n, accuracy, **others) -> dict[str, Any]:
         "surrogate_share": None,
         "mean_think_tokens": None,
     }
-    return {**row, "split": "test", **others}
+    return {**row, **others}
 
 
 def claims() -> list[dict[str, Any]]:

@@ -97,8 +97,13 @@ def test_full_page_shows_the_numbers(page):
         assert text in page.text, text
 
 
-def test_validation_results_stay_off_the_page(page):
-    assert "12.3" not in page.text
+def test_results_on_validation_are_called_so(tmp_path):
+    workdir = write_workdir(tmp_path / "run")
+    config = json.loads((workdir / "config.json").read_text())
+    put(workdir / "config.json", config | {"evaluation": {"split": "validation"}})
+    page = rendered(workdir)
+    assert "On perceptual validation questions" in page.text and "held-out validation clips" in page.text
+    assert " test clips" not in page.text and " test questions" not in page.text
 
 
 def test_page_is_well_formed_and_small(page, html):

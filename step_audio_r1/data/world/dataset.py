@@ -39,7 +39,7 @@ def write_world(
                 progress.advance()
                 yield clip
 
-        writer.write_clips(made(), clips)
+        writer.write_clips(made())
     for source in sources:
         found = list(examples(source, split, clips, seed))
         if found:
