@@ -1,6 +1,7 @@
 """Promise: bad input ends a command with exit code 2 and one line that names file or field; nothing is left behind."""
 
 import io
+import json
 import os
 import shutil
 import struct
@@ -246,6 +247,33 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tiny_run, run_copy, ca
     warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 1 and f"checkpoints/{steps[-1]}: checkpoint is damaged" in warnings[0]
     assert read_json(run_copy / "stages.json")["pretrain"]["done"]
+
+
+def test_checkpoints_are_kept_where_none_can_be_read(tiny_run, run_copy, refused):
+    checkpoints = run_copy / "checkpoints"
+    for path in checkpoints.rglob("*"):
+        if path.is_file() and path.stat().st_size > 500:
+            path.write_bytes(b"x" * 100)
+    before = sorted(p.name for p in checkpoints.iterdir() if p.name.isdigit())
+    os.remove(run_copy / "stages.json")
+    flags = (f"--config={tiny_run[0]}", f"--workdir={run_copy}")
+    for _ in range(2):
+        assert "no checkpoint can be read" in refused(train.main, *flags)
+        assert sorted(p.name for p in checkpoints.iterdir() if p.name.isdigit()) == before
+    shutil.rmtree(checkpoints)
+    shutil.copy(tiny_run[1] / "stages.json", run_copy)
+    stages = read_json(run_copy / "stages.json")
+    (run_copy / "stages.json").write_text(json.dumps({**stages, "pretrain": {**stages["pretrain"], "done": False}}))
+    assert "no checkpoint can be read" in refused(train.main, *flags)
+
+
+def test_a_stage_whose_end_was_not_noted_is_noted_by_the_next_call(tiny_run, run_copy, capsys):
+    os.remove(run_copy / "stages.json")
+    flags = [f"--config={tiny_run[0]}", f"--workdir={run_copy}"]
+    assert train.main(flags) == 0
+    assert read_json(run_copy / "stages.json")["pretrain"]["done"]
+    assert train.main(flags) == 0
+    assert "this run is done" in capsys.readouterr().err
 
 
 def test_unknown_verb(refused):

@@ -6,10 +6,19 @@ import jax
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
 from step_audio_r1.data.batches import chunk_slots, render_example
 from step_audio_r1.data.features import slots_of
-from step_audio_r1.train import OptimiserConfig, make_sft_step, optimiser, schedule, to_device, train_state
+from step_audio_r1.train import (
+    OptimiserConfig,
+    abstract_params,
+    make_sft_step,
+    optimiser,
+    schedule,
+    to_device,
+    train_state,
+)
 from tests.train.small_model import (
     EXAMPLES,
     MODEL,
@@ -163,6 +172,16 @@ def test_the_first_update_has_a_rate_and_the_peak_is_reached(warmup):
         np.testing.assert_allclose(rates[-1], 2e-4, rtol=1e-4)
     constant = schedule(dataclasses.replace(config, warmup_steps=0, final_fraction=1.0), 50)
     assert float(constant(0)) == float(constant(49)) == np.float32(2e-3)
+
+
+def test_no_bias_and_no_scale_of_the_model_decays():
+    """Also where a scan has stacked them, so that they look like matrices."""
+    params = jax.tree.map(lambda x: np.ones(x.shape, np.float32), nn.unbox(abstract_params(CONFIG)))
+    tx = optimiser(OptimiserConfig(0.1, final_fraction=1.0, weight_decay=0.5), 10)
+    updates, _ = tx.update(jax.tree.map(np.zeros_like, params), tx.init(params), params)
+    names = {path[-1].key: float(abs(x).max()) for path, x in jax.tree.leaves_with_path(updates)}
+    assert {name for name, size in names.items() if size} == {"kernel", "embedding"}
+    assert {"bias", "scale"} < names.keys()
 
 
 def test_weight_decay_is_for_matrices_and_gradients_are_clipped():
