@@ -1,13 +1,22 @@
 """Promise: the package loads fast and light, and every verb explains itself and ends with the right exit code."""
 
+import ast
 import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+import step_audio_r1
 from step_audio_r1.cli import VERBS, main
+
+# From the top down: a room imports from rooms below it only.
+ROOMS = [
+    *("cli", "commands", "report", "pipeline", "eval", "mgrd", "rl", "rollout", "rewards", "train", "data"),
+    *("interop", "model", "parallel", "text", "audio", "progress", "files", "fields", "errors"),
+]
 
 
 def _python(code: str) -> str:
@@ -33,6 +42,23 @@ def test_the_main_path_needs_neither_tensorflow_nor_torch():
 def test_data_workers_do_not_load_jax():
     modules = "step_audio_r1.data.features, step_audio_r1.data.world.frames, step_audio_r1.data.world.dataset"
     assert _python(f"import sys, {modules}; print('jax' in sys.modules)").strip() == "False"
+
+
+def test_imports_point_down_and_take_what_a_room_offers():
+    root = Path(step_audio_r1.__file__).parent
+    wrong = []
+    for path in sorted(root.rglob("*.py")):
+        room = path.relative_to(root).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for _, other, *inner in (n.split(".") for n in names if n.startswith("step_audio_r1.")):
+                if other == room or room in ("__init__", "__main__"):
+                    continue
+                past = inner and other not in ("data", "commands", "pipeline", "report")
+                if past or ROOMS.index(other) < ROOMS.index(room):
+                    wrong.append(f"{path.relative_to(root)}: {other}.{'.'.join(inner)}")
+    assert not wrong
 
 
 @pytest.mark.parametrize("verb", VERBS)

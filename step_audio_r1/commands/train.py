@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
 def _train(argv: list[str]) -> None:
     config, workdir = parse(argv)
     # Imported late: bad flags should be told in a moment, not after JAX has loaded.
-    from step_audio_r1.parallel.start import start_processes
+    from step_audio_r1.parallel import start_processes
     from step_audio_r1.pipeline import EncoderStage, pretrain_encoder, run_config, train
 
     checked = run_config(config)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from typing import Any, Literal
 
-from step_audio_r1.text.messages import Audio, Message, Text
+from step_audio_r1.text import Audio, Message, Text
 
 # The five kinds of reasoning, plus the two perception tasks of pre-training.
 Kind = Literal["factual", "procedural", "normative", "contextual", "causal", "describe", "transcribe"]

@@ -10,9 +10,7 @@ from typing import Any
 
 from step_audio_r1.data.records import Example
 from step_audio_r1.eval.config import Job
-from step_audio_r1.mgrd import Chain, check_claims, claim_precision, make_chain, read_wording
-from step_audio_r1.mgrd.claims import Claim
-from step_audio_r1.mgrd.filters import ACOUSTIC_KINDS
+from step_audio_r1.mgrd import ACOUSTIC_KINDS, Chain, Claim, check_claims, claim_precision, make_chain, read_wording
 from step_audio_r1.rewards import verify_exact
 from step_audio_r1.text import Tokenizer, parse
 

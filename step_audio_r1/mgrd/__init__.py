@@ -1,7 +1,7 @@
 """MGRD: question selection, sampling, filters (form, grounding, coherence, correctness), chain records."""
 
 from step_audio_r1.mgrd.chain import Chain, FilterVerdict, make_chain, read_chains
-from step_audio_r1.mgrd.claims import Claim, check_claims, claim_precision
+from step_audio_r1.mgrd.claims import ACOUSTIC_KINDS, Claim, check_claims, claim_precision
 from step_audio_r1.mgrd.config import MGRDConfig
 from step_audio_r1.mgrd.distil import run_round
 from step_audio_r1.mgrd.filters import FILTERS, FilterLimits, run_filters
@@ -9,6 +9,7 @@ from step_audio_r1.mgrd.lexicon import Wording, read_wording, self_cognition
 from step_audio_r1.mgrd.selection import family_of, select_questions
 
 __all__ = [
+    "ACOUSTIC_KINDS",
     "FILTERS",
     "Chain",
     "Claim",

@@ -14,8 +14,7 @@ from step_audio_r1.mgrd.claims import ACOUSTIC_KINDS
 from step_audio_r1.mgrd.coherence import conclusion_of, contradiction, differs_from_count, implied_answer
 from step_audio_r1.mgrd.lexicon import read_wording, self_cognition, words
 from step_audio_r1.rewards import verify
-from step_audio_r1.text import parse
-from step_audio_r1.text.tokenizer import SPECIAL_TOKENS
+from step_audio_r1.text import SPECIAL_TOKENS, parse
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -28,18 +27,16 @@ from step_audio_r1.parallel import (
     DECODING,
     TRAINING,
     MeshConfig,
-    Rules,
     batch_rows_divide,
     batch_sharding,
     make_mesh,
-    shardings,
+    program_cost,
 )
-from step_audio_r1.parallel.hlo import program_cost
 from step_audio_r1.rl import PPO, PPOConfig, RolloutBatch, Scored
 from step_audio_r1.train import (
     OptimiserConfig,
-    abstract_params,
     abstract_train_state,
+    abstract_trained,
     make_sft_step,
     optimiser,
     schedule,
@@ -224,18 +221,6 @@ def _device_bytes(arguments: Any) -> int:
     )
 
 
-def _params(config: ModelConfig, mesh: Mesh, rules: Rules, dtype: str | None = None) -> dict[str, Any]:
-    """Abstract adaptor and decoder, placed; in `dtype`, or as they are initialised."""
-    boxed = abstract_params(config)
-    boxed = {part: boxed[part] for part in ("adaptor", "decoder")}
-    where = shardings(boxed, mesh, rules)
-
-    def place(x, sharding):
-        return jax.ShapeDtypeStruct(x.shape, dtype or x.dtype, sharding=sharding)
-
-    return jax.tree.map(place, nn.unbox(boxed), where)
-
-
 def _features(config: ModelConfig, size: Size) -> tuple[int, ...]:
     frames = min(CHUNK_FRAMES, config.encoder.max_positions // 2)
     return (size.rows, size.chunks, frames, config.encoder.d_model)
@@ -245,7 +230,7 @@ def _sft(config: ModelConfig, mesh: Mesh, size: Size) -> Built:
     """`train.make_sft_step` with AdamW, the state donated."""
     settings = OptimiserConfig()
     tx = optimiser(settings, 1000)
-    state = abstract_train_state(_params(config, mesh, TRAINING), tx, mesh)
+    state = abstract_train_state(abstract_trained(config, mesh, TRAINING), tx, mesh)
     step = make_sft_step(AudioLM(config, mesh), tx, schedule(settings, 1000), mesh, state)
     rows, integer = (size.rows, size.tokens), jnp.int32
     fields = {name: _row_array(mesh, rows, integer) for name in ("tokens", "positions", "segment_ids", "audio_slots")}
@@ -257,7 +242,7 @@ def _sft(config: ModelConfig, mesh: Mesh, size: Size) -> Built:
 def _ppo(config: ModelConfig, mesh: Mesh, size: Size, *, critic: bool) -> Built:
     """The actor's or the critic's update on a whole rollout of `rows` samples of `tokens` tokens."""
     ppo = PPO(AudioLM(config, mesh), mesh, PPOConfig(), iterations=60)
-    state = ppo.abstract(_params(config, mesh, TRAINING))
+    state = ppo.abstract(abstract_trained(config, mesh, TRAINING))
     shape = (size.rows, size.tokens)
     integers = ("tokens", "positions", "segment_ids", "audio_slots")
     rows = RolloutBatch(
@@ -285,7 +270,7 @@ def _prefill(config: ModelConfig, mesh: Mesh, size: Size) -> Built:
 
     rows = (size.rows, size.tokens)
     arguments = (
-        _params(config, mesh, DECODING, config.compute_dtype),
+        abstract_trained(config, mesh, DECODING, config.compute_dtype),
         _row_array(mesh, rows, jnp.int32),
         _row_array(mesh, rows, jnp.bool_),
         _row_array(mesh, rows, jnp.int32),
@@ -310,7 +295,7 @@ def _decode(config: ModelConfig, mesh: Mesh, size: Size) -> Built:
 
     shapes = jax.eval_shape(lambda: KVCache.empty(config.decoder, size.rows, size.tokens, dtype))
     cache = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where)
-    params = _params(config, mesh, DECODING, config.compute_dtype)
+    params = abstract_trained(config, mesh, DECODING, config.compute_dtype)
     token = _row_array(mesh, (size.rows, 1), jnp.int32)
     step = jax.jit(decode, donate_argnums=2, out_shardings=(batch_sharding(mesh), where))
     return step, (params, token, cache), size.rows

@@ -12,11 +12,10 @@ from step_audio_r1.interop import export_params, from_public, params_from_hf, pa
 from step_audio_r1.model import ModelConfig
 from step_audio_r1.parallel import TRAINING, MeshConfig, make_mesh
 from step_audio_r1.pipeline.config import RunConfig, SFTStage, run_config, steps_of
-from step_audio_r1.pipeline.resources import TRAINED
 from step_audio_r1.pipeline.run import newest_params
 from step_audio_r1.pipeline.workdir import Workdir
 from step_audio_r1.text import Tokenizer
-from step_audio_r1.train import Checkpoints, OptimiserConfig, param_shardings
+from step_audio_r1.train import TRAINED, Checkpoints, OptimiserConfig, param_shardings
 
 STAGE = "imported"
 

@@ -18,9 +18,7 @@ from flax import linen as nn
 from step_audio_r1.data.world.frames import HEADS, make_frames
 from step_audio_r1.files import write_json
 from step_audio_r1.interop import export_params
-from step_audio_r1.model import ModelConfig
-from step_audio_r1.model.encoder import Encoder
-from step_audio_r1.model.layers import Linear
+from step_audio_r1.model import Encoder, Linear, ModelConfig
 from step_audio_r1.parallel import TRAINING, batch_rows_divide, batch_sharding, make_mesh, shardings
 from step_audio_r1.pipeline.config import EncoderStage, RunConfig
 from step_audio_r1.pipeline.workdir import Workdir

@@ -25,15 +25,13 @@ from step_audio_r1.errors import BadInput
 from step_audio_r1.files import write_bytes
 from step_audio_r1.interop import import_params
 from step_audio_r1.model import AudioLM
-from step_audio_r1.parallel import DECODING, make_mesh, replicated, shardings
+from step_audio_r1.parallel import DECODING, make_mesh, replicated
 from step_audio_r1.pipeline.config import RunConfig
 from step_audio_r1.pipeline.workdir import Workdir
 from step_audio_r1.rollout import LocalEngine
 from step_audio_r1.text import Tokenizer, close_ids, word_level_tokenizer
-from step_audio_r1.train import abstract_params
+from step_audio_r1.train import abstract_trained
 
-# What trains; the encoder never does.
-TRAINED = ("adaptor", "decoder")
 SHIPPED_ENCODER = Path(__file__).parent.parent / "assets" / "miniature_encoder.safetensors"
 
 
@@ -143,6 +141,5 @@ class Resources:
     def engine(self) -> LocalEngine:
         """The decoding engine."""
         ids = close_ids(self.tokenizer, self.config.format)
-        boxed = {name: tree for name, tree in abstract_params(self.config.model).items() if name in TRAINED}
-        homes = shardings(boxed, self.mesh, DECODING)
+        homes = jax.tree.map(lambda x: x.sharding, abstract_trained(self.config.model, self.mesh, DECODING))
         return LocalEngine(self.model, self.mesh, self.tokenizer.stop_ids, ids, self.config.decode_rows, homes)

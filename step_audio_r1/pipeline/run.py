@@ -10,6 +10,7 @@ import jax
 
 from step_audio_r1.errors import BadInput
 from step_audio_r1.eval import evaluate, write_summary
+from step_audio_r1.parallel import TRAINING
 from step_audio_r1.pipeline.config import RunConfig, Stage, steps_of
 from step_audio_r1.pipeline.resources import Resources, encoder_source
 from step_audio_r1.pipeline.rlvr import run_rlvr
@@ -17,13 +18,12 @@ from step_audio_r1.pipeline.stages import (
     Resume,
     StageContext,
     abstract_state,
-    abstract_trained,
     initial_params,
     run_distil,
     run_sft,
 )
 from step_audio_r1.pipeline.workdir import Workdir
-from step_audio_r1.train import Checkpoints, MetricWriter, abstract_params
+from step_audio_r1.train import Checkpoints, MetricWriter, abstract_params, abstract_trained
 
 _RUNNERS = {"sft": run_sft, "rlvr": run_rlvr, "distil": run_distil}
 
@@ -122,7 +122,7 @@ def _position_at(step: int, config: RunConfig, run: Resources, checkpoints: Chec
         return None
     index = config.order.index(meta["stage"])
     if meta["done"]:
-        state = checkpoints.restore(step, {"params": abstract_trained(run)})
+        state = checkpoints.restore(step, {"params": abstract_trained(config.model, run.mesh, TRAINING)})
         return None if state is None else Position(step, index + 1, params=state["params"])
     state = checkpoints.restore(step, abstract_state(config.stages[meta["stage"]], run))
     return None if state is None else Position(step, index, resume=Resume(meta["stage_step"], state, meta["data"]))

@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-from flax import linen as nn
 
 from step_audio_r1.data.batches import batches
 from step_audio_r1.errors import BadInput
 from step_audio_r1.mgrd import run_round
-from step_audio_r1.parallel import TRAINING, batch_rows_divide, shardings
+from step_audio_r1.parallel import TRAINING, batch_rows_divide
 from step_audio_r1.pipeline.config import DistilStage, RLVRStage, SFTStage, Stage
-from step_audio_r1.pipeline.resources import TRAINED, Resources
+from step_audio_r1.pipeline.resources import Resources
 from step_audio_r1.rl import PPO
 from step_audio_r1.rollout import Prompt, Rollout
 from step_audio_r1.train import (
+    TRAINED,
     Checkpoints,
     LoopPlan,
     MetricWriter,
-    abstract_params,
     abstract_train_state,
+    abstract_trained,
     fit,
     init_sharded,
     make_sft_step,
@@ -84,20 +84,19 @@ def initial_params(run: Resources) -> Any:
     return {name: params[name] for name in TRAINED}
 
 
-def abstract_trained(run: Resources) -> Any:
-    """Shapes and places of adaptor and decoder, for restoring without any init."""
-    boxed = {name: tree for name, tree in abstract_params(run.config.model).items() if name in TRAINED}
-    where = shardings(boxed, run.mesh, TRAINING)
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), nn.unbox(boxed), where)
-
-
 def abstract_state(stage: Stage, run: Resources) -> Any:
     """What a checkpoint inside the stage holds, as shapes and places."""
     match stage:
         case SFTStage():
-            return abstract_train_state(abstract_trained(run), optimiser(stage.optimiser, stage.steps), run.mesh)
+            return abstract_train_state(
+                abstract_trained(run.config.model, run.mesh, TRAINING),
+                optimiser(stage.optimiser, stage.steps),
+                run.mesh,
+            )
         case RLVRStage():
-            return PPO(run.model, run.mesh, stage.ppo, stage.iterations).abstract(abstract_trained(run))
+            return PPO(run.model, run.mesh, stage.ppo, stage.iterations).abstract(
+                abstract_trained(run.config.model, run.mesh, TRAINING)
+            )
         case _:
             raise BadInput(f"a {stage.kind} stage has no checkpoints inside")
 

@@ -9,20 +9,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen as nn
 from flax import struct
 from jax.sharding import Mesh
 
 from step_audio_r1.errors import BadInput
 from step_audio_r1.fields import NotNegative, Positive
-from step_audio_r1.model import AudioLM, ModelConfig
+from step_audio_r1.model import AudioLM
 from step_audio_r1.parallel import TRAINING, batch_sharding, replicated
 from step_audio_r1.rl.advantages import gae, normalise, terminal_rewards
 from step_audio_r1.rl.losses import policy_terms, value_terms
 from step_audio_r1.rollout import Prompt, Rollout
-from step_audio_r1.train.metrics import Mean
-from step_audio_r1.train.optimiser import OptimiserConfig, optimiser
-from step_audio_r1.train.state import TrainState, abstract_params, abstract_train_state, param_shardings, train_state
+from step_audio_r1.train import (
+    Mean,
+    OptimiserConfig,
+    TrainState,
+    abstract_train_state,
+    abstract_trained,
+    optimiser,
+    train_state,
+)
 
 LENGTH_BUCKET = 32
 
@@ -131,13 +136,6 @@ def critic_params(actor_params: Any, key: jax.Array) -> Any:
     return {**trunk, "value_head": head}
 
 
-def _abstract_actor(config: ModelConfig, mesh: Mesh) -> Any:
-    """Shapes of adaptor and decoder, placed by the training rules."""
-    shapes, where = nn.unbox(abstract_params(config)), param_shardings(config, mesh, TRAINING)
-    place = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)  # noqa: E731
-    return {name: jax.tree.map(place, shapes[name], where[name]) for name in ("adaptor", "decoder")}
-
-
 class PPO:
     """Compiled pieces of an iteration for one model, mesh and config.
 
@@ -151,7 +149,7 @@ class PPO:
         self._actor_tx = optimiser(config.actor, iterations * config.policy_minibatches)
         self._critic_tx = optimiser(config.critic, iterations * config.critic_minibatches)
         self._score = jax.jit(self._score_rows, out_shardings=replicated(mesh))
-        places = self.abstract(_abstract_actor(model.config, mesh))
+        places = self.abstract(abstract_trained(model.config, mesh, TRAINING))
         self.actor_step = self._compile(self._update_actor, places.actor)
         self.critic_step = self._compile(self._update_critic, places.critic)
 
@@ -235,7 +233,8 @@ class PPO:
             "ppo/entropy": Mean.of(out.entropy, mask),
             "ppo/value": Mean.of(values, mask),
             "ppo/advantage": Mean.of(advantages, mask),
-            "ppo/explained_variance": Mean.scalar(1 - missed / jnp.maximum(spread, 1e-8)),
+            # Of returns that are all alike there is no variance to explain.
+            "ppo/explained_variance": Mean.scalar(jnp.where(spread > 1e-6, 1 - missed / spread, 0.0)),
             "ppo/sampler_logp_difference": Mean.of(difference, mask),
             "ppo/sampler_logp_difference_max": Mean.scalar(difference.max()),
         }

@@ -3,12 +3,15 @@
 from step_audio_r1.text.answers import extract_choice, extract_number, is_number, normal_text, plain_answer
 from step_audio_r1.text.formats import FORMATS, OutputFormat, Parsed, format_named, parse
 from step_audio_r1.text.messages import Audio, Message, Role, Text
-from step_audio_r1.text.prompts import with_choices
+from step_audio_r1.text.prompts import OPTION_SEPARATOR, OPTIONS_MARK, with_choices
 from step_audio_r1.text.template import Rendered, Span, close_ids, continuation_ids, render
-from step_audio_r1.text.tokenizer import StreamDecoder, Tokenizer, word_level_tokenizer
+from step_audio_r1.text.tokenizer import SPECIAL_TOKENS, StreamDecoder, Tokenizer, word_level_tokenizer
 
 __all__ = [
     "FORMATS",
+    "OPTIONS_MARK",
+    "OPTION_SEPARATOR",
+    "SPECIAL_TOKENS",
     "Audio",
     "Message",
     "OutputFormat",

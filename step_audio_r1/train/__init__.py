@@ -6,15 +6,18 @@ from step_audio_r1.train.metrics import Mean, MetricWriter
 from step_audio_r1.train.optimiser import OptimiserConfig, optimiser, schedule
 from step_audio_r1.train.sft import make_sft_step
 from step_audio_r1.train.state import (
+    TRAINED,
     TrainState,
     abstract_params,
     abstract_train_state,
+    abstract_trained,
     init_sharded,
     param_shardings,
     train_state,
 )
 
 __all__ = [
+    "TRAINED",
     "Checkpoints",
     "LoopPlan",
     "Mean",
@@ -23,6 +26,7 @@ __all__ = [
     "TrainState",
     "abstract_params",
     "abstract_train_state",
+    "abstract_trained",
     "fit",
     "init_sharded",
     "make_sft_step",

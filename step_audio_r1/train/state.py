@@ -13,6 +13,8 @@ from step_audio_r1.model import ModelConfig, init_params
 from step_audio_r1.parallel import Rules, replicated, shardings
 
 Params = Any
+# What trains; the encoder never does.
+TRAINED = ("adaptor", "decoder")
 
 
 class TrainState(struct.PyTreeNode):
@@ -36,6 +38,16 @@ def abstract_params(config: ModelConfig) -> Params:
 def param_shardings(config: ModelConfig, mesh: Mesh, rules: Rules) -> Params:
     """Where each parameter lives (unboxed tree)."""
     return shardings(abstract_params(config), mesh, rules)
+
+
+def abstract_trained(config: ModelConfig, mesh: Mesh, rules: Rules, dtype: str | None = None) -> Params:
+    """Shapes and places of adaptor and decoder (unboxed), in `dtype` or as they are initialised."""
+    boxed = {name: tree for name, tree in abstract_params(config).items() if name in TRAINED}
+
+    def place(x, sharding):
+        return jax.ShapeDtypeStruct(x.shape, dtype or x.dtype, sharding=sharding)
+
+    return jax.tree.map(place, nn.unbox(boxed), shardings(boxed, mesh, rules))
 
 
 def init_sharded(config: ModelConfig, mesh: Mesh, rules: Rules, key: jax.Array) -> Params:

@@ -176,7 +176,7 @@ def test_the_first_update_has_a_rate_and_the_peak_is_reached(warmup):
 
 def test_no_bias_and_no_scale_of_the_model_decays():
     """Also where a scan has stacked them, so that they look like matrices."""
-    params = jax.tree.map(lambda x: np.ones(x.shape, np.float32), nn.unbox(abstract_params(CONFIG)))
+    params = jax.tree.map(lambda x: np.ones(x.shape, np.float32), nn.unbox(abstract_params(MODEL.config)))
     tx = optimiser(OptimiserConfig(0.1, final_fraction=1.0, weight_decay=0.5), 10)
     updates, _ = tx.update(jax.tree.map(np.zeros_like, params), tx.init(params), params)
     names = {path[-1].key: float(abs(x).max()) for path, x in jax.tree.leaves_with_path(updates)}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from step_audio_r1.audio.clip import AudioClip
+from step_audio_r1.audio import AudioClip
 from step_audio_r1.data.world import truth as world
 from step_audio_r1.data.world.environment import EVENT_SECONDS, make_event
 from step_audio_r1.data.world.music import make_note

@@ -26,8 +26,7 @@ from step_audio_r1.data.world.chains import (
 )
 from step_audio_r1.data.world.questions import FAMILIES, NUMBERS, ORDINALS, Question, questions_for
 from step_audio_r1.errors import BadInput
-from step_audio_r1.text.messages import Audio, Message, Text
-from step_audio_r1.text.prompts import OPTION_SEPARATOR, OPTIONS_MARK, with_choices
+from step_audio_r1.text import OPTION_SEPARATOR, OPTIONS_MARK, Audio, Message, Text, with_choices
 
 SOURCES = (
     "describe",
