@@ -18,7 +18,8 @@ def get_config() -> ConfigDict:
             "seed": 0,
             "model": miniature(vocab=142),
             "encoder": "shipped",  # frozen, as in the public models; configs/miniature_encoder.py makes it
-            "world": {"train": 4000, "validation": 0, "test": 600, "probe": 8},
+            # Choices are made with --config.evaluation.split=validation; the test clips are for the report.
+            "world": {"train": 4000, "validation": 600, "test": 600, "probe": 8},
             "order": ("pretrain", "cold_start", "text_rlvr", "distil_1", "mgrd_1_sft", "mgrd_1_rlvr"),
             "stages": {
                 "pretrain": pretrain(steps=350),

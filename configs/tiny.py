@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     config.name = "tiny"
     config.model.decoder.update({"d_model": 32, "layers": 1, "heads": 2, "kv_heads": 1, "head_dim": 16, "ffn": 48})
     config.model.adaptor_hidden = 32
-    config.world.update({"train": 60, "test": 30, "probe": 0})
+    config.world.update({"train": 60, "validation": 0, "test": 30, "probe": 0})
     for stage in config.stages.values():
         if stage.kind == "sft":
             stage.update({"steps": 6})

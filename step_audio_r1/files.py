@@ -11,6 +11,14 @@ from typing import Any
 
 from step_audio_r1.errors import BadInput, WorkFailed
 
+_TEMPORARY = ".step_audio_r1.tmp"
+
+
+def remove_leftovers(directory: Path | str) -> None:
+    """Removes what `atomic_path` could not when its process was killed; nobody else may be writing in `directory`."""
+    for path in Path(directory).rglob(f".*{_TEMPORARY}"):
+        shutil.rmtree(path, ignore_errors=True)
+
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
@@ -25,7 +33,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_TEMPORARY, dir=path.parent))
         work = temporary / path.name
         yield work
         if work.is_dir():

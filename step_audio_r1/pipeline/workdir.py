@@ -12,7 +12,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from step_audio_r1.errors import BadInput
-from step_audio_r1.files import read_json, write_json
+from step_audio_r1.files import read_json, remove_leftovers, write_json
 from step_audio_r1.pipeline.config import RunConfig, run_config, to_json
 
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "tokenizers")
@@ -76,6 +76,7 @@ class Workdir:
         new = to_json(config)
         if jax.process_index() == 0:
             self._claim(config, new)
+            remove_leftovers(self.path)
         # The others look when the files are there: a half-made workdir would seem to be somebody else's.
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"claim {self.path}")

@@ -114,6 +114,7 @@ def test_killed_at_thirteen_moments_equals_uninterrupted(tmp_path):
     assert not missed, f"the run ended before it could be killed at: {missed}"
     _finish(killed)
     found = _results(killed)
+    assert not list(killed.rglob(".*.tmp")), "a kill left half a file behind"
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name] == value, f"{name} differs after thirteen kills"
