@@ -160,7 +160,7 @@ def reward_rollout(stage: RLVRStage, run: Resources, examples: list[Example], ro
     usable = np.array([not p.error for p in parts])
     audio = np.array([examples[r // rollout.samples].modality == "audio" for r in range(R)])
     texts = [completion_text(rollout, r, run.tokenizer, format=run.config.format) for r in range(R)]
-    think = np.array([len((parse(t).think or "").split()) for t in texts], np.float32)
+    think = np.array([len(run.tokenizer.encode(parse(t).think or "")) for t in texts], np.float32)
     truncated = np.array([reason == "length" for reason in rollout.finish_reasons])
 
     def of(values, mask):
