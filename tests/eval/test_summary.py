@@ -127,6 +127,22 @@ def test_missing_data_leaves_a_claim_out(rows):
     assert len(judge_claims(unscored, ROLES)) == 1  # grounding needs no gold answer
 
 
+def test_a_budget_curve_with_a_dip_is_no_gain(rows):
+    real = [r for r in rows if r["condition"] == "real" and r["budget"] is None and r["stage"] == "round_1"]
+    curve = {0: 0.0, 4: 0.5, None: 1.0}  # share of right answers
+
+    def at(budget, share):
+        return [{**r, "budget": budget, "correct": float(i < share * len(real))} for i, r in enumerate(real)]
+
+    def holds(shares):
+        made = [row for budget, share in shares.items() for row in at(budget, share)]
+        return by_text(judge_claims(made, {"final": "round_1"}), "larger thinking budget")["holds"]
+
+    assert holds(curve) is True
+    assert holds({0: 0.7, 4: 0.2, None: 1.0}) is False
+    assert holds({0: 1.0, 4: 1.0, None: 1.0}) is None
+
+
 @pytest.mark.parametrize(("wrong", "right"), [(2, 8), (2, 0)])
 def test_few_items_leave_a_claim_open(rows, wrong, right):
     asked = [r for r in rows if r["perceptual"] and r["stage"] == "start" and r["arm"] == "thinking"]
