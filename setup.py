@@ -39,7 +39,8 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]>=0.10.1,<0.11"],
         "cuda": ["jax[cuda12]>=0.10.1,<0.11"],
-        "aot": ["libtpu>=0.0.42,<0.1"],
+        # What jax[tpu] 0.10.2 asks for: a newer compiler writes HLO that this jaxlib cannot read.
+        "aot": ["libtpu>=0.0.42,<0.0.43"],
         "tfds": ["tensorflow-datasets>=4.9.9,<5"],
         "test": ["pytest>=8.4,<10", "pytest-xdist>=3.6,<4", "ruff>=0.17,<0.18", "pre-commit>=4,<5"],
     },
