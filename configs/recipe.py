@@ -98,7 +98,7 @@ def distil(number: int, questions: int) -> ConfigDict:
                 # put into the form in which it learnt to reason, and the chain is kept as one about the sound.
                 "listen": ("describe the sound", "write the caption"),
                 "prompt": "heard : {0} . words : {1} . {question}",
-                "sampling": {"max_new_tokens": MAX_NEW},
+                "sampling": {"max_new_tokens": MAX_NEW, "min_think_tokens": 0},
                 "perceptual_share": 0.8,
             },
         }
