@@ -255,7 +255,8 @@ def headline(run: Run) -> str:
 
 def _compared(rows: list[Row], key: StageKey) -> str:
     think, direct = (select(rows, at=key, arm=arm)[0]["accuracy"] for arm in ("thinking", "direct"))
+    points = f"{100 * (think - direct):+.1f}".replace("-", "−")
     return (
         f"after {stage_label(key)}, thinking is right on {percent(think)} % and direct answers on "
-        f"{percent(direct)} % ({_signed(100 * (think - direct))[:-2]} points)"
+        f"{percent(direct)} % ({points} points)"
     )
