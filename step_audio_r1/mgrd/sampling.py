@@ -51,8 +51,8 @@ class Sampler:
     def _part(self, group: Sequence[Example], path: Path) -> list[dict[str, str]]:
         """Prompts and outputs of a chunk, question by question: read if the file is of this run, sampled otherwise."""
         sampling = dataclasses.asdict(self.config.sampling)
-        asked = [self.config.samples, self.config.listen, self.config.prompt, self.format]
-        name = fingerprint(json.dumps([self.seed, asked, self.about, sampling, [q.id for q in group]]))
+        settings = [self.config.samples, self.config.listen, self.config.prompt, self.format]
+        name = fingerprint(json.dumps([self.seed, settings, self.about, sampling, [q.id for q in group]]))
         if path.exists():
             header, *rows = read_jsonl(path)
             if header == {"run": name}:
