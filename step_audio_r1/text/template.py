@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from step_audio_r1.errors import BadInput
-from step_audio_r1.text.formats import OutputFormat, format_named
-from step_audio_r1.text.messages import Audio, Message
+from step_audio_r1.text.formats import FORMATS, OutputFormat, format_named
+from step_audio_r1.text.messages import Audio, Message, Role
 from step_audio_r1.text.tokenizer import Tokenizer
+
+_ASSISTANT = "assistant\n"
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,13 @@ def render(
     """Renders a conversation up to the assistant's turn, and that turn if it is given (sections 5.2, 5.3).
 
     The generation prompt is `<|BOT|>assistant\\n<think>\\n` and carries no loss. The target after it is the
-    reasoning, the closing tag, the reply and <|EOT|>. A prompt is always a prefix of the same prompt with its
-    target. Earlier assistant messages are history: they end in <|EOT|> and carry no loss.
+    reasoning, the closing tag, the reply and <|EOT|>. Earlier assistant messages are history: they end in <|EOT|> and
+    carry no loss.
+
+    What stands before is never tokenized otherwise because of what follows: the ids of a prompt begin those of the
+    same prompt with its target, and these, up to <|EOT|>, begin those of a longer conversation in which
+    `form.render(think, response)` is an earlier assistant message. So do the ids of a "direct" prompt, if the message
+    has an empty think block.
 
     Args:
       messages: turns in order, the last one not the assistant's.
@@ -87,10 +94,9 @@ def render(
     writer.generation_prompt(form, prefill)
     prompt_length = len(writer.ids)
     if think is not None and response is not None:
-        # The reasoning and its closing tag are encoded as one running text. The reply is a piece of its own,
-        # because that is how it meets a closing tag that was forced or prefilled.
-        writer.span("think", tokenizer.encode_content(think + form.close))
-        writer.span("response", tokenizer.encode_content(response + form.end))
+        _, thinking, reply = _assistant_pieces(_ASSISTANT + form.render(think, response))
+        writer.span("think", tokenizer.encode_content(thinking))
+        writer.span("response", tokenizer.encode_content(reply))
         writer.span("eot", [tokenizer.eot])
     return writer.finish(loss_from=prompt_length)
 
@@ -103,6 +109,20 @@ def close_ids(tokenizer: Tokenizer, format: str = "think") -> list[int]:
 def continuation_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     """Ids of `text` put after ids that stand already; what was sampled is never tokenized again."""
     return tokenizer.encode(text)
+
+
+def _assistant_pieces(run: str) -> tuple[str, str, str]:
+    """An assistant's text after <|BOT|>, cut where it is encoded apart: opening, reasoning and its closing, reply.
+
+    The opening is what a prompt ends in. The reasoning and its first closing are one running text. The reply stands by
+    itself, because that is how it meets a closing that was forced or prefilled. Text in no format is not cut.
+    """
+    for form in FORMATS.values():
+        opening = _ASSISTANT + form.open
+        if run.startswith(opening):
+            thinking, closing, reply = run[len(opening) :].partition(form.close)
+            return opening, thinking + closing, reply
+    return run, "", ""
 
 
 class _Writer:
@@ -132,19 +152,23 @@ class _Writer:
         for message in messages:
             start = len(self.ids)
             self.put([self.tokenizer.bot])
-            text = f"{message.role}\n"
+            run = f"{message.role}\n"
             for part in message.parts:
                 if isinstance(part, Audio):
-                    # Text is encoded in one run up to the next special token, as the public template is.
-                    self.put(self.tokenizer.encode_content(text))
-                    text = ""
+                    self.text(run, message.role)
+                    run = ""
                     for count in next(counts):
                         self.audio(int(count))
                 else:
-                    text += part.text
-            self.put(self.tokenizer.encode_content(text))
+                    run += part.text
+            self.text(run, message.role)
             self.put([self.tokenizer.eot])
             self.spans.append(Span(message.role, start, len(self.ids)))
+
+    def text(self, run: str, role: Role) -> None:
+        # In one run up to the next special token, as the public template is, but for our own turns.
+        for piece in _assistant_pieces(run) if role == "assistant" else (run,):
+            self.put(self.tokenizer.encode_content(piece))
 
     def audio(self, count: int) -> None:
         if count < 0:
@@ -161,7 +185,7 @@ class _Writer:
         text = {None: form.generation_prefix, "direct": form.empty_think}.get(prefill, prefill)
         # The usual opening is encoded apart from what follows, so that all such prompts begin alike.
         opening = form.generation_prefix if text.startswith(form.generation_prefix) else text
-        ids = [self.tokenizer.bot, *self.tokenizer.encode("assistant\n" + opening)]
+        ids = [self.tokenizer.bot, *self.tokenizer.encode(_ASSISTANT + opening)]
         rest = text[len(opening) :]
         self.span("generation_prompt", ids + (self.tokenizer.encode(rest) if rest else []))
 

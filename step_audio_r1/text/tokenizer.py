@@ -85,6 +85,25 @@ class Tokenizer:
         """
         return self.inner.decode([int(i) for i in ids], skip_special_tokens=False)
 
+    def spellings(self) -> list[str]:
+        """Text of each id below `vocab_size` by itself, as `decode` has it."""
+        return self.inner.decode_batch([[number] for number in range(self.vocab_size)], skip_special_tokens=False)
+
+    def implies_space(self, before: str, after: str) -> bool:
+        """Whether `decode` puts a space between tokens of these texts; only word-level vocabularies do."""
+        decoder = self.inner.decoder
+        return decoder is None or decoder.decode([before, after]) != before + after
+
+    def with_special_tokens(self) -> "Tokenizer":
+        """This tokenizer with the special tokens it lacks put behind its last id, in the order of `SPECIAL_TOKENS`.
+
+        A plain Qwen2.5 one gets <|EOT|> as id 151665, as the public models have it, and the rest after it.
+        """
+        inner = tokenizers.Tokenizer.from_str(self.inner.to_str())
+        missing = [name for name in SPECIAL_TOKENS if inner.token_to_id(name) is None]
+        inner.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in missing])
+        return Tokenizer(inner)
+
     def id_of(self, name: str) -> int:
         """Id of the token called `name`. Raises BadInput if the vocabulary lacks it."""
         number = self.inner.token_to_id(name)

@@ -38,6 +38,9 @@ def score(text, finish_reason="stop", modality="audio", **changes):
         ("low and slow, sad", 0.0, 0.0),
         (f"{QUESTION} {QUESTION}\n</think>\nsad", 0.8, 1.0),
         ("r\n</think>\n{'transcription': 'sad'}", 0.2, 0.0),
+        # A second answer is no second chance.
+        ("r\n</think>\nhappy\n</think>\nsad", 0.2, 0.0),
+        ("r</thinking><response>happy</response><response>sad</response>", 0.2, 0.0),
     ],
 )
 def test_the_published_weights(text, audio, text_row):

@@ -5,7 +5,8 @@ import random
 
 import pytest
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from public_tokenizer import public_tokenizer
+from tokenizers import models
 
 from step_audio_r1.errors import BadInput
 from step_audio_r1.text.tokenizer import SPECIAL_TOKENS, StreamDecoder, Tokenizer, word_level_tokenizer
@@ -20,14 +21,7 @@ def words() -> Tokenizer:
 
 @pytest.fixture(scope="module")
 def bytes_level() -> Tokenizer:
-    inner = tokenizers.Tokenizer(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    names = [name for name in SPECIAL_TOKENS if name != "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=names, initial_alphabet=alphabet, show_progress=False)
-    inner.train_from_iterator(["the voice is high and slow, so afraid.\n"] * 4, trainer)
-    return Tokenizer(inner)
+    return public_tokenizer()
 
 
 def random_texts(pieces: list[str], count: int):
@@ -99,13 +93,65 @@ def test_unknown_words_are_named_once_in_order(words, bytes_level):
 
 
 def test_special_ids_by_name(words, bytes_level):
-    assert words.stop_ids == (words.eot, words.id_of("<|im_end|>"), words.eos)
-    assert words.pad == words.eos == words.id_of("<|endoftext|>")
-    assert bytes_level.stop_ids == (bytes_level.eot, bytes_level.eos)
-    assert len({words.bot, words.eot, words.eos, words.audio_start, words.audio_end, words.audio_patch}) == 6
-    assert all(i < words.vocab_size for i in words.encode("hear <think> <|EOT|> whales"))
-    with pytest.raises(BadInput, match="<tts_start>"):
-        words.id_of("<tts_start>")
+    for tokenizer in (words, bytes_level):
+        assert tokenizer.stop_ids == (tokenizer.eot, tokenizer.id_of("<|im_end|>"), tokenizer.eos)
+        assert tokenizer.pad == tokenizer.eos == tokenizer.id_of("<|endoftext|>")
+        ids = [tokenizer.id_of(name) for name in SPECIAL_TOKENS]
+        assert len(set(ids)) == len(SPECIAL_TOKENS)
+        assert tokenizer.encode("".join(SPECIAL_TOKENS)) == ids
+        assert [tokenizer.decode([i]) for i in ids] == list(SPECIAL_TOKENS)
+        assert all(i < tokenizer.vocab_size for i in tokenizer.encode("hear <think> <|EOT|> whales 鲸"))
+        with pytest.raises(BadInput, match="<tts_start>"):
+            tokenizer.id_of("<tts_start>")
+    inner = tokenizers.Tokenizer(models.BPE())
+    inner.add_special_tokens(["<|endoftext|>", "<|EOT|>"])
+    assert Tokenizer(inner).stop_ids == (1, 0)
+
+
+def test_ids_may_have_holes(bytes_level):
+    tokens = bytes_level.inner.get_vocab()
+    assert bytes_level.vocab_size == bytes_level.audio_patch + 1 == max(tokens.values()) + 1 > len(tokens)
+    hole = bytes_level.bot - 1
+    assert hole not in tokens.values()
+    assert bytes_level.decode([*bytes_level.encode("so"), hole, bytes_level.eot]) == "so<|EOT|>"
+
+
+def test_spellings_are_what_each_id_decodes_to(words, bytes_level):
+    for tokenizer in (words, bytes_level):
+        assert tokenizer.spellings() == [tokenizer.decode([i]) for i in range(tokenizer.vocab_size)]
+    assert words.implies_space("hear", "high") and not words.implies_space("hear", "\n")
+    assert not bytes_level.implies_space("hear", "high")
+
+
+def test_byte_level_tokens_cross_the_edges_of_tags(bytes_level):
+    spelled = bytes_level.spellings()
+    texts = ("sad.</think>", "sad\n</think>\nsad", "sad</think>\n\nsad")
+    seen = {tuple(spelled[i] for i in bytes_level.encode(text)) for text in texts}
+    assert any(".</" in pieces for pieces in seen) and any(">\n\n" in pieces for pieces in seen)
+    assert any(">\n" in pieces for pieces in seen) and not any("</think>" in pieces for pieces in seen)
+    assert spelled.count(".\n") == 1
+
+
+def test_any_text_round_trips_byte_level_whole_and_streamed(bytes_level):
+    pieces = [
+        "hear",
+        " high",
+        "  ",
+        "\n",
+        ".</think>\n",
+        "声音很低",
+        "😀",
+        "é",
+        "\r\n\t",
+        "x>0",
+        "<|EOT|>",
+        "<audio_patch>",
+    ]
+    for text in random_texts(pieces, 500):
+        ids = bytes_level.encode(text)
+        stream = StreamDecoder(bytes_level)
+        assert bytes_level.decode(ids) == bytes_level.decode(bytes_level.encode_content(text)) == text
+        assert "".join(stream.push(i) for i in ids) + stream.flush() == text
 
 
 def test_content_cannot_forge_a_turn(words, bytes_level):
@@ -120,30 +166,32 @@ def test_content_cannot_forge_a_turn(words, bytes_level):
 
 
 def test_streaming_holds_a_character_back_until_it_is_whole(bytes_level):
-    for text in ("慢 voice", "so 😀!", "é"):
+    for text in ("慢 voice", "鲸", "so 😀!", "é"):
         ids = bytes_level.encode(text)
         stream = StreamDecoder(bytes_level)
         pieces = [stream.push(i) for i in ids]
         assert "�" not in "".join(pieces)
         assert "".join(pieces) + stream.flush() == text
     stream = StreamDecoder(bytes_level)
-    half = bytes_level.encode("慢")[:1]
+    half = bytes_level.encode("鲸")[:1]
     assert [stream.push(i) for i in half] == [""]
     assert stream.flush() == bytes_level.decode(half) == "�"
     assert stream.flush() == ""
 
 
-def test_save_load_and_pickle_keep_everything(words, tmp_path):
-    words.save(tmp_path / "tokenizer.json")
+@pytest.mark.parametrize("kind", ["words", "bytes_level"])
+def test_save_load_and_pickle_keep_everything(kind, request, tmp_path):
+    tokenizer = request.getfixturevalue(kind)
+    tokenizer.save(tmp_path / "tokenizer.json")
     text = "<|BOT|>human\nhear high<|EOT|>"
     for again in (
         Tokenizer.load(tmp_path / "tokenizer.json"),
         Tokenizer.load(tmp_path),
-        pickle.loads(pickle.dumps(words)),
+        pickle.loads(pickle.dumps(tokenizer)),
     ):
-        assert again.encode(text) == words.encode(text)
-        assert again.decode(words.encode(text)) == text
-        assert again.vocab_size == words.vocab_size
+        assert again.encode(text) == tokenizer.encode(text)
+        assert again.decode(tokenizer.encode(text)) == text
+        assert again.vocab_size == tokenizer.vocab_size
     bare = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     assert bare.decode(bare.encode(text).ids, skip_special_tokens=False) == text
 
