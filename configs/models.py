@@ -52,6 +52,7 @@ def step_audio_2_mini() -> ConfigDict:
         head_dim=128,
         ffn=18944,
         rms_eps=1e-6,
+        max_positions=16_384,
     )
 
 
@@ -66,11 +67,44 @@ def step_audio_r1() -> ConfigDict:
         head_dim=128,
         ffn=27648,
         rms_eps=1e-5,  # unlike the 8B model: its config says so
+        max_positions=65_536,
+    )
+
+
+# Qwen2.5's instruction-tuned models (public config.json files): width, layers, heads, kv heads, ffn, tied.
+_QWEN2_5 = {
+    "0.5b": (896, 24, 14, 2, 4864, True),
+    "1.5b": (1536, 28, 12, 2, 8960, True),
+    "3b": (2048, 36, 16, 2, 11008, True),
+    "7b": (3584, 28, 28, 4, 18944, False),
+    "14b": (5120, 48, 40, 8, 13824, False),
+    "32b": (5120, 64, 40, 8, 27648, False),
+}
+
+
+def from_parts(size: str) -> ConfigDict:
+    """Qwen2-Audio's encoder, a fresh adaptor and a Qwen2.5 decoder of this size ("0.5b" to "32b").
+
+    What `convert --encoder=QWEN2_AUDIO --decoder=QWEN2_5` makes. Base models differ from the instruction-tuned ones in
+    `rms_eps` (1e-5 at 14b and 32b) and `max_positions`: convert names the field.
+    """
+    width, layers, heads, kv_heads, ffn, tied = _QWEN2_5[size]
+    return _published(
+        f"qwen2_5_{size.replace('.', '_')}_audio",
+        d_model=width,
+        layers=layers,
+        heads=heads,
+        kv_heads=kv_heads,
+        head_dim=width // heads,
+        ffn=ffn,
+        rms_eps=1e-6,
+        max_positions=32_768,
+        tied=tied,
     )
 
 
 def _published(name: str, **decoder: int | float) -> ConfigDict:
-    """What both public models share: Qwen2-Audio's encoder, the adaptor's width, the vocabulary, bfloat16."""
+    """What the public models share: Qwen2-Audio's encoder, the adaptor's width, the vocabulary, bfloat16."""
     return ConfigDict(
         {
             "name": name,

@@ -1,5 +1,6 @@
 """Writing files so that a reader never sees half of one, and so that a full disk leaves nothing behind."""
 
+import glob
 import json
 import os
 import shutil
@@ -18,6 +19,13 @@ def remove_leftovers(directory: Path | str) -> None:
     """Removes what `atomic_path` could not when its process was killed; nobody else may be writing in `directory`."""
     for path in Path(directory).rglob(f".*{_TEMPORARY}"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_leftovers_of(path: Path | str) -> None:
+    """The same for one `path`, where the folder around it is not ours: removes what was to become it."""
+    path = Path(path)
+    for other in path.parent.glob(f".{glob.escape(path.name)}.*{_TEMPORARY}"):
+        shutil.rmtree(other, ignore_errors=True)
 
 
 @contextmanager

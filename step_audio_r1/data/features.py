@@ -144,11 +144,16 @@ class FeatureStore:
         return np.asarray(self._arrays[part][a:b])
 
 
-def fingerprint(*parts: str | bytes) -> str:
-    """Short name for what a cache depends on."""
+def fingerprint(*parts: str | bytes | Path) -> str:
+    """Short name for what a cache depends on: texts, bytes, contents of files."""
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(part.encode() if isinstance(part, str) else part)
+        if isinstance(part, Path):
+            with open(part, "rb") as file:
+                while block := file.read(1 << 24):
+                    digest.update(block)
+        else:
+            digest.update(part.encode() if isinstance(part, str) else part)
     return digest.hexdigest()[:16]
 
 

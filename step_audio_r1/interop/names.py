@@ -7,9 +7,13 @@ reversed: Linear [out, in] -> [in, out], Conv1d [out, in, width] -> [width, in, 
 
 import dataclasses
 import functools
+import re
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 from flax import linen as nn
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from step_audio_r1.model import ModelConfig, init_params
 
@@ -62,8 +66,27 @@ TABLE = {
     "decoder/head/kernel": "lm_head.weight",
 }
 
-# The serving fork of vLLM nests the decoder under this name.
-OPTIONAL_PREFIX = "language_model."
+# The serving fork of vLLM and Qwen2-Audio nest the decoder under this name.
+_NESTED = "language_model."
+
+# Qwen2-Audio's encoder is the same network under other names (transformers, modeling_qwen2_audio.py).
+_TOWER = re.compile(r"(?:model\.)?audio_tower\.(?:layers\.(?P<layer>\d+)\.)?(?P<module>.+)\.(?P<leaf>weight|bias)")
+_TOWER_MODULES = {
+    "conv1": "conv1",
+    "conv2": "conv2",
+    "embed_positions": "positional_embedding",
+    "layer_norm": "after_norm",
+}
+_TOWER_LAYER_MODULES = {
+    "self_attn.q_proj": "attn.query",
+    "self_attn.k_proj": "attn.key",
+    "self_attn.v_proj": "attn.value",
+    "self_attn.out_proj": "attn.out",
+    "self_attn_layer_norm": "attn_ln",
+    "fc1": "mlp.0",
+    "fc2": "mlp.2",
+    "final_layer_norm": "mlp_ln",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +112,10 @@ class Entry:
         """encoder, adaptor or decoder."""
         return self.path.split("/", 1)[0]
 
+    def leaf_of(self, tree: Mapping[str, Any]) -> Any:
+        """What `tree` ({part: nested dicts}) has at this path. Raises KeyError if nothing."""
+        return functools.reduce(lambda node, key: node[key], self.path.split("/"), tree)
+
     @property
     def public_shape(self) -> tuple[int, ...]:
         """Shape of each public tensor."""
@@ -98,7 +125,7 @@ class Entry:
 
 @functools.lru_cache(maxsize=8)
 def entries(config: ModelConfig) -> tuple[Entry, ...]:
-    """The whole table for a model of these sizes, in the order of `TABLE`."""
+    """The whole table for a model of these sizes, in the order of `TABLE`; a tied model has no `lm_head`."""
     abstract = nn.unbox(jax.eval_shape(lambda: init_params(config, jax.random.key(0))))
     shapes = {
         jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
@@ -107,6 +134,8 @@ def entries(config: ModelConfig) -> tuple[Entry, ...]:
     layers = {"encoder": config.encoder.layers, "decoder": config.decoder.layers}
     out = []
     for path, name in TABLE.items():
+        if path not in shapes:
+            continue
         stacked = "{i}" in name
         count = layers[path.split("/", 1)[0]] if stacked else 1
         names = tuple(name.format(i=i) for i in range(count))
@@ -121,5 +150,21 @@ def part_of(name: str) -> str | None:
 
 
 def plain_name(name: str) -> str:
-    """A public name without the serving fork's prefix."""
-    return name.removeprefix(OPTIONAL_PREFIX)
+    """A public name as Step-Audio's own files write it; names of no known dialect come back unchanged."""
+    tower = _TOWER.fullmatch(name)
+    if tower is None:
+        return name.removeprefix(_NESTED)
+    layer, module, leaf = tower.group("layer", "module", "leaf")
+    known = (_TOWER_MODULES if layer is None else _TOWER_LAYER_MODULES).get(module)
+    if known is None:
+        return name
+    return f"encoder.{known}.{leaf}" if layer is None else f"encoder.blocks.{layer}.{known}.{leaf}"
+
+
+def public_sharding(entry: Entry, sharding: Sharding | None) -> NamedSharding | None:
+    """Where a public tensor has to be, so that turning it into ours, or back, moves nothing between devices."""
+    if not isinstance(sharding, NamedSharding):
+        return None
+    axes = [*sharding.spec, *[None] * (len(entry.shape) - len(sharding.spec))]
+    axes = axes[1:] if entry.stacked else axes
+    return NamedSharding(sharding.mesh, PartitionSpec(*(axes[::-1] if entry.reversed else axes)))

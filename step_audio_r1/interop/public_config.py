@@ -1,4 +1,4 @@
-"""Public `config.json` <-> ModelConfig. Reads the flat (33B) and the nested `text_config` (8B) shape."""
+"""Public `config.json` <-> our sizes: Step-Audio (flat or with a nested `text_config`), Qwen2.5, Qwen2-Audio."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -23,7 +23,9 @@ _DECODER = {
     "ffn": ("intermediate_size",),
     "rms_eps": ("rms_norm_eps",),
     "rope_theta": ("rope_theta",),
+    "max_positions": ("max_position_embeddings",),
 }
+_OPTIONAL = {"max_position_embeddings": 32_768}
 _ENCODER = {
     "mel_bins": ("n_mels",),
     "max_positions": ("n_audio_ctx",),
@@ -31,82 +33,159 @@ _ENCODER = {
     "heads": ("n_audio_head",),
     "layers": ("n_audio_layer",),
 }
+# Qwen2-Audio's `audio_config`: the same encoder in the words of transformers (configuration_qwen2_audio.py).
+_TOWER = {
+    "mel_bins": ("num_mel_bins",),
+    "max_positions": ("max_source_positions",),
+    "d_model": ("d_model",),
+    "heads": ("encoder_attention_heads",),
+    "layers": ("encoder_layers",),
+    "ffn": ("encoder_ffn_dim",),
+}
 # What the network has built in; a config that says otherwise is of another network.
 _FIXED_TEXT = {"hidden_act": "silu", "rope_scaling": None, "use_sliding_window": False}
 _FIXED_AUDIO = {"kernel_size": 3, "adapter_stride": 2}
+_FIXED_TOWER = {"activation_function": "gelu", "scale_embedding": False}
+
+_STEP_AUDIO = ("step_audio_2", "step_audio_qwen2", "step_audio")
+_QWEN2 = ("qwen2",)
+_QWEN2_AUDIO = ("qwen2_audio", "qwen2_audio_encoder")
 
 # The public tables have this many rows, of which the last ones are unused.
-_PUBLIC_ROWS, _PUBLIC_REAL_ROWS = 158_720, 158_258
-_MAX_POSITIONS = {"step_audio_r1": 65_536}
-_MAX_POSITIONS_DEFAULT = 16_384  # Step-Audio-2-mini
+PUBLIC_ROWS, PUBLIC_REAL_ROWS = 158_720, 158_258
+_PUBLIC_IDS = {"eos_token_id": [151643, 151645, 151665], "pad_token_id": 151643}
 
 
 def to_public(config: ModelConfig, dtype: str) -> dict[str, Any]:
     """The flat public config of a model whose weights are stored as `dtype`."""
-    public: dict[str, Any] = {"architectures": ["StepAudio2ForCausalLM"], "model_type": "step_audio_2"}
+    public: dict[str, Any] = {"architectures": ["StepAudio2ForCausalLM"], "model_type": _STEP_AUDIO[0]}
     for field, keys in _DECODER.items():
         public.update({key: getattr(config.decoder, field) for key in keys})
     public["head_dim"] = config.decoder.head_dim
-    public["max_position_embeddings"] = _MAX_POSITIONS.get(config.name, _MAX_POSITIONS_DEFAULT)
-    if config.decoder.vocab == _PUBLIC_ROWS:
-        public.update(eos_token_id=[151643, 151645, 151665], pad_token_id=151643)
-    public.update(_FIXED_TEXT, tie_word_embeddings=False, torch_dtype=dtype)
+    if config.decoder.vocab == PUBLIC_ROWS:
+        public.update(_PUBLIC_IDS)
+    public.update(_FIXED_TEXT, tie_word_embeddings=config.decoder.tied, torch_dtype=dtype)
     audio = {key: getattr(config.encoder, field) for field, keys in _ENCODER.items() for key in keys}
     public["audio_encoder_config"] = {**audio, "llm_dim": config.decoder.d_model, **_FIXED_AUDIO}
     ours = {field: getattr(config, field) for field in _OURS}
-    public[OURS] = {**ours, "real_vocab": config.decoder.real_vocab, "encoder_ffn": config.encoder.ffn}
+    extra = {"real_vocab": config.decoder.real_vocab, "tied": config.decoder.tied, "encoder_ffn": config.encoder.ffn}
+    public[OURS] = {**ours, **extra}
     return public
 
 
 def from_public(path: Path | str) -> ModelConfig:
-    """Reads a public `config.json` (or one of ours); what it leaves open gets the public models' values.
+    """Reads the `config.json` of a Step-Audio model (or one of ours); what it leaves open is as in the public models.
 
     Raises:
       BadInput: the file is missing, not JSON, lacks a size, or describes another network.
     """
     path = Path(path)
-    public = read_json(path)
-    if not isinstance(public, dict):
-        raise BadInput(f"{path}: expected a JSON object")
-    text = public.get("text_config") or public
-    audio = public.get("audio_encoder_config")
-    ours = public.get(OURS) or {}
-    for name, part in (("text_config", text), ("audio_encoder_config", audio), (OURS, ours)):
-        if not isinstance(part, dict):
-            raise BadInput(f"{path}: {name} is missing or no object; is it a Step-Audio checkpoint?")
-    for part, fixed in ((text, _FIXED_TEXT), (audio, _FIXED_AUDIO)):
-        for key, value in fixed.items():
-            if part.get(key, value) != value:
-                raise BadInput(f"{path}: {key}={part[key]!r} is not supported; the network has {value!r}")
-    decoder = _sizes(path, text, _DECODER)
-    encoder = _sizes(path, audio, _ENCODER)
+    public = _read(path, _STEP_AUDIO)
+    text = _part(path, public, "text_config") if public.get("text_config") else public
+    audio = _part(path, public, "audio_encoder_config")
+    ours = _part(path, public, OURS) if public.get(OURS) else {}
+    _check_fixed(path, audio, _FIXED_AUDIO)
+    encoder = _sizes(path, audio, _ENCODER, EncoderConfig)
+    decoder = _decoder(path, text)
+    real_rows = PUBLIC_REAL_ROWS if decoder.vocab == PUBLIC_ROWS else None
+    # Step-Audio's head is never the token table; a library that rewrote the config may have set the flag by mistake.
+    decoder = dataclasses.replace(decoder, tied=ours.get("tied", False), real_vocab=ours.get("real_vocab", real_rows))
     known = {field: ours[field] for field in _OURS if field in ours}
-    real_rows = _PUBLIC_REAL_ROWS if decoder["vocab"] == _PUBLIC_ROWS else None
+    if audio.get("llm_dim", decoder.d_model) != decoder.d_model:
+        raise BadInput(f"{path}: llm_dim={audio['llm_dim']} is not hidden_size={decoder.d_model}")
     try:
-        config = ModelConfig(
+        return ModelConfig(
             encoder=EncoderConfig(**encoder, ffn=ours.get("encoder_ffn", 4 * encoder["d_model"])),
-            decoder=DecoderConfig(
-                **decoder,
-                head_dim=text.get("head_dim") or decoder["d_model"] // decoder["heads"],
-                real_vocab=ours.get("real_vocab", real_rows),
-            ),
+            decoder=decoder,
             **{"name": path.absolute().parent.name, **known},
         )
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from error
-    if audio.get("llm_dim", config.decoder.d_model) != config.decoder.d_model:
-        raise BadInput(f"{path}: llm_dim={audio['llm_dim']} is not hidden_size={config.decoder.d_model}")
-    return config
 
 
-def _sizes(path: Path, part: Mapping[str, Any], table: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    fields = (*dataclasses.fields(EncoderConfig), *dataclasses.fields(DecoderConfig))
-    kinds = {field.name: field.type for field in fields}
+def decoder_from_public(path: Path | str) -> DecoderConfig:
+    """Reads the `config.json` of a Qwen2.5 model.
+
+    Raises:
+      BadInput: see `from_public`.
+    """
+    path = Path(path)
+    return _decoder(path, _read(path, _QWEN2))
+
+
+def encoder_from_public(path: Path | str) -> EncoderConfig:
+    """Reads the encoder's sizes from the `config.json` of a Qwen2-Audio or a Step-Audio model.
+
+    Raises:
+      BadInput: see `from_public`.
+    """
+    path = Path(path)
+    public = _read(path, (*_QWEN2_AUDIO, *_STEP_AUDIO))
+    if public.get("model_type") in _STEP_AUDIO or "audio_encoder_config" in public:
+        return from_public(path).encoder
+    audio = _part(path, public, "audio_config") if "audio_config" in public else public
+    # Their configs leave out what equals the library's defaults, and those are the public encoder's.
+    _check_fixed(path, audio, _FIXED_TOWER)
+    defaults = {_TOWER[field][0]: value for field, value in dataclasses.asdict(EncoderConfig()).items()}
+    try:
+        return EncoderConfig(**_sizes(path, {**defaults, **audio}, _TOWER, EncoderConfig))
+    except BadInput as error:
+        raise BadInput(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+
+
+def _read(path: Path, kinds: tuple[str, ...]) -> dict[str, Any]:
+    public = read_json(path)
+    if not isinstance(public, dict):
+        raise BadInput(f"{path}: expected a JSON object")
+    kind = public.get("model_type", kinds[0])
+    if kind not in kinds:
+        raise BadInput(f"{path}: model_type={kind!r} is another model; expected {' or '.join(kinds)}")
+    if public.get("quantization_config"):
+        raise BadInput(f"{path}: quantization_config: quantised weights are not supported; use the original ones")
+    return public
+
+
+def _part(path: Path, public: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    part = public.get(key)
+    if not isinstance(part, dict):
+        raise BadInput(
+            f"{path}: {key} is missing or no object; is it a {public.get('model_type', 'public')} checkpoint?"
+        )
+    return part
+
+
+def _decoder(path: Path, text: Mapping[str, Any]) -> DecoderConfig:
+    rope = text.get("rope_parameters")
+    if rope is not None:  # transformers 5 moved the base in here
+        if not isinstance(rope, dict) or rope.get("rope_type", "default") != "default":
+            raise BadInput(f"{path}: rope_parameters={rope!r}: only rope_type 'default' is supported")
+        text = {"rope_theta": rope.get("rope_theta"), **text}
+    _check_fixed(path, text, _FIXED_TEXT)
+    sizes = _sizes(path, text, _DECODER, DecoderConfig)
+    tied = text.get("tie_word_embeddings", False)
+    if not isinstance(tied, bool):
+        raise BadInput(f"{path}: tie_word_embeddings={tied!r}: expected true or false")
+    head_dim = text.get("head_dim") or sizes["d_model"] // sizes["heads"]
+    try:
+        return DecoderConfig(**sizes, head_dim=head_dim, tied=tied)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
+
+
+def _check_fixed(path: Path, part: Mapping[str, Any], fixed: Mapping[str, Any]) -> None:
+    for key, value in fixed.items():
+        if part.get(key, value) != value:
+            raise BadInput(f"{path}: {key}={part[key]!r} is not supported; the network has {value!r}")
+
+
+def _sizes(path: Path, part: Mapping[str, Any], table: Mapping[str, tuple[str, ...]], kind: type) -> dict[str, Any]:
+    kinds = {field.name: field.type for field in dataclasses.fields(kind)}
     out = {}
     for field, keys in table.items():
         values = [part[key] for key in keys if part.get(key) is not None]
+        values += [_OPTIONAL[key] for key in keys if key in _OPTIONAL]
         if not values:
-            raise BadInput(f"{path}: {keys[0]} is missing; is it a Step-Audio config.json?")
+            raise BadInput(f"{path}: {keys[0]} is missing; is it the config.json of such a model?")
         value = values[0]
         allowed = (int, float) if kinds[field] is float else (int,)
         if isinstance(value, bool) or not isinstance(value, allowed) or value <= 0:

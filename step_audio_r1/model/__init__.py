@@ -9,11 +9,12 @@ Dimension letters, used in every shape and name of the code base:
 from step_audio_r1.model.audio_lm import AudioLM, init_params
 from step_audio_r1.model.config import DecoderConfig, EncoderConfig, ModelConfig, model_config
 from step_audio_r1.model.decoder import KVCache
-from step_audio_r1.model.encoder import Encoder
+from step_audio_r1.model.encoder import Adaptor, Encoder
 from step_audio_r1.model.layers import Linear
 from step_audio_r1.model.ops.head import HeadOutput, chunked_head
 
 __all__ = [
+    "Adaptor",
     "AudioLM",
     "DecoderConfig",
     "Encoder",

@@ -25,7 +25,7 @@ class EncoderConfig:
 class DecoderConfig:
     """A Qwen2.5 decoder."""
 
-    vocab: int  # V, rows of the embedding and of the (untied) head
+    vocab: int  # V, rows of the embedding and of the head
     d_model: int
     layers: int
     heads: int
@@ -36,6 +36,9 @@ class DecoderConfig:
     rms_eps: float = 1e-6
     # Rows past this are padding: never sampled, never a target. None: all rows are real.
     real_vocab: int | None = None
+    # The head is the token table itself (Qwen2.5 up to 3B; never Step-Audio). There is no head kernel then.
+    tied: bool = False
+    max_positions: int = 32_768  # the longest sequence the model was made for
 
     def __post_init__(self):
         _divides("decoder.kv_heads", self.kv_heads, "decoder.heads", self.heads)

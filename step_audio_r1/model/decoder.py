@@ -77,7 +77,7 @@ class HeadKernel(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Token table, layers, final norm and the (untied) vocabulary head."""
+    """Token table, layers, final norm and the vocabulary head (of its own, or the token table)."""
 
     config: DecoderConfig
     dtype: jnp.dtype
@@ -92,7 +92,8 @@ class Decoder(nn.Module):
             jnp.float32,
         )
         # A module of its own, so that a critic can do without the vocabulary.
-        self.head = HeadKernel((cfg.d_model, cfg.vocab))
+        if not cfg.tied:
+            self.head = HeadKernel((cfg.d_model, cfg.vocab))
         block = nn.remat(DecoderBlock, prevent_cse=False) if self.remat == "full" else DecoderBlock
         self.layers = nn.scan(
             block,
@@ -110,7 +111,8 @@ class Decoder(nn.Module):
 
     def head_kernel(self) -> Float[Array, "D V"]:
         """The head's kernel in the compute dtype, for `ops.head`."""
-        return self.head().astype(self.dtype)
+        kernel_DV = self.embedding.T if self.config.tied else self.head()
+        return kernel_DV.astype(self.dtype)
 
     def forward(
         self,

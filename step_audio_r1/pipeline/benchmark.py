@@ -104,7 +104,7 @@ def _features(run: Resources, dataset: Dataset) -> Features:
     if not dataset.clip_ids:
         return ClipFeatures({}, (1, model.encoder.d_model))
     _ = run.encoder_params  # a new workdir gets its encoder file here
-    key = fingerprint(run.workdir.encoder.read_bytes(), (dataset.directory / INDEX).read_bytes())
+    key = fingerprint(run.workdir.encoder, dataset.directory / INDEX)
     found = next(run.workdir.features("").glob(f"*-{key}"), run.workdir.features(f"evaluate-{key}"))
     build_features(dataset, found, run.encode, model.encoder.mel_bins, model.token_count, workers=2)
     return FeatureStore([(found, dataset.clip_ids)])

@@ -137,6 +137,7 @@ class RunConfig:
       checkpoint_every, keep_checkpoints, log_every: in steps.
       decode_rows: samples decoded at once.
       format: output format.
+      prompts: how `ask` words a question: as the audio world's data, or as Step-Audio-R1's own examples.
     """
 
     name: str
@@ -154,6 +155,7 @@ class RunConfig:
     log_every: Positive = 10
     decode_rows: Positive = 256
     format: Literal["think", "thinking_response"] = "think"
+    prompts: Literal["world", "step_audio"] = "world"
 
     def __post_init__(self):
         for name in self.order:

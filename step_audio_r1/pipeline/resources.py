@@ -18,19 +18,19 @@ from step_audio_r1.data.features import (
     fingerprint,
     fit_frames,
 )
-from step_audio_r1.data.store import Dataset, ExampleSource
+from step_audio_r1.data.store import INDEX, Dataset, ExampleSource
 from step_audio_r1.data.world.dataset import write_world
 from step_audio_r1.data.world.examples import vocabulary
 from step_audio_r1.errors import BadInput
 from step_audio_r1.files import write_bytes
 from step_audio_r1.interop import import_params
 from step_audio_r1.model import AudioLM
-from step_audio_r1.parallel import DECODING, make_mesh, replicated
+from step_audio_r1.parallel import DECODING, TRAINING, make_mesh, replicated
 from step_audio_r1.pipeline.config import RunConfig
 from step_audio_r1.pipeline.workdir import Workdir
 from step_audio_r1.rollout import LocalEngine
 from step_audio_r1.text import Tokenizer, close_ids, word_level_tokenizer
-from step_audio_r1.train import abstract_trained
+from step_audio_r1.train import TRAINED, abstract_trained, param_shardings
 
 SHIPPED_ENCODER = Path(__file__).parent.parent / "assets" / "miniature_encoder.safetensors"
 
@@ -70,11 +70,17 @@ class Resources:
     @cached_property
     def encoder_params(self) -> Any:
         """The frozen encoder's parameters, replicated; copied into a new workdir first, so that a run is whole."""
-        path = self.workdir.encoder
+        path, model = self.workdir.encoder, self.config.model
         if not path.exists():
             write_bytes(path, encoder_source(self.config).read_bytes())
-        params = import_params(path, self.config.model, parts=("encoder",))["encoder"]
-        return jax.device_put(params, replicated(self.mesh))
+        everywhere = jax.tree.map(lambda _: replicated(self.mesh), param_shardings(model, self.mesh, TRAINING))
+        return import_params(path, model, ("encoder",), everywhere, model.compute_dtype)["encoder"]
+
+    def imported_params(self, dtype: str) -> Any:
+        """Adaptor and decoder that `convert --from_hf` put into the workdir, in `dtype`, where they train."""
+        model = self.config.model
+        where = param_shardings(model, self.mesh, TRAINING)
+        return import_params(self.workdir.imported, model, TRAINED, where, dtype)
 
     @cached_property
     def encode(self) -> Encode:
@@ -106,7 +112,7 @@ class Resources:
         for name, dataset in self.datasets.items():
             if not dataset.clip_ids:
                 continue
-            key = fingerprint(weights.read_bytes(), (dataset.directory / "dataset.json").read_bytes())
+            key = fingerprint(weights, dataset.directory / INDEX)
             out = self.workdir.features(f"{name}-{key}")
             model = self.config.model
             build_features(

@@ -22,7 +22,7 @@ from step_audio_r1.pipeline.stages import (
     run_distil,
     run_sft,
 )
-from step_audio_r1.pipeline.workdir import Workdir
+from step_audio_r1.pipeline.workdir import IMPORTED, Workdir
 from step_audio_r1.train import Checkpoints, MetricWriter, abstract_params, abstract_trained
 
 _RUNNERS = {"sft": run_sft, "rlvr": run_rlvr, "distil": run_distil}
@@ -94,9 +94,12 @@ class Position:
 
 
 def find_position(
-    config: RunConfig, run: Resources, checkpoints: Checkpoints, *, delete_damaged: bool = True
+    config: RunConfig, run: Resources, checkpoints: Checkpoints, *, delete_damaged: bool = True, dtype: str = "float32"
 ) -> Position:
     """Restores the newest checkpoint that is whole; damaged ones are reported and, for training, deleted.
+
+    A run of an imported model has no checkpoint of its own until its first stage saves one. It stands after the stage
+    "imported", with the public files' values in `dtype`.
 
     Raises:
       BadInput: there are checkpoints or finished stages, and no checkpoint can be read.
@@ -111,8 +114,10 @@ def find_position(
         for other in damaged if delete_damaged else ():
             checkpoints.forget(other)
         return position
-    if damaged or run.workdir.stages():
+    if damaged or run.workdir.stages().keys() - {IMPORTED}:
         raise checkpoints.none_left()
+    if run.workdir.imported.exists():
+        return Position(0, 1, params=run.imported_params(dtype))
     return Position()
 
 
@@ -131,6 +136,8 @@ def _position_at(step: int, config: RunConfig, run: Resources, checkpoints: Chec
 def newest_params(directory: Path) -> tuple[Resources, Any]:
     """A run's shared parts and its newest adaptor and decoder; changes nothing in the directory.
 
+    They are float32 master weights; those of a model that was only imported are in its compute dtype, half the memory.
+
     Raises:
       BadInput: the directory is no workdir, or has no checkpoint yet.
     """
@@ -138,7 +145,7 @@ def newest_params(directory: Path) -> tuple[Resources, Any]:
     config = workdir.config()
     run = Resources(config, workdir)
     checkpoints = Checkpoints(workdir.path, config.keep_checkpoints, read_only=True)
-    position = find_position(config, run, checkpoints, delete_damaged=False)
+    position = find_position(config, run, checkpoints, delete_damaged=False, dtype=config.model.compute_dtype)
     params = position.params
     if position.resume is not None:
         state = position.resume.state

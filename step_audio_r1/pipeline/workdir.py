@@ -15,6 +15,9 @@ from step_audio_r1.errors import BadInput
 from step_audio_r1.files import read_json, remove_leftovers, write_json
 from step_audio_r1.pipeline.config import RunConfig, run_config, to_json
 
+# The stage that stands for parameters that were imported: the first of its run, of 0 steps.
+IMPORTED = "imported"
+
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "tokenizers")
 
 
@@ -23,6 +26,8 @@ class Workdir:
 
     config.json, provenance.json, stages.json     what it is, where it came from, how far it got
     tokenizer.json, encoder.safetensors           what never changes in it
+    imported/                                     adaptor and decoder it began with, in the public layout, and what
+                                                  lay beside them (`convert --from_hf`)
     checkpoints/  metrics.jsonl  tensorboard/     training
     data/world/SPLIT/  cache/                     generated clips; encoder features and compiled programs
     chains/round_NN/  rollouts/STAGE/             MGRD rounds; which questions RLVR was given
@@ -39,6 +44,11 @@ class Workdir:
     def encoder(self) -> Path:
         """The frozen encoder's weights in the public layout."""
         return self.path / "encoder.safetensors"
+
+    @property
+    def imported(self) -> Path:
+        """The public checkpoint that the run began with, without its encoder; not there in other runs."""
+        return self.path / "imported"
 
     @property
     def tokenizer(self) -> Path:

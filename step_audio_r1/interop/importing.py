@@ -1,0 +1,111 @@
+"""Public tensors into our parameters, straight to the devices that hold them."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+
+from step_audio_r1.interop.names import PARTS, Entry, public_sharding
+from step_audio_r1.interop.source import chosen_entries, read_tensors
+from step_audio_r1.interop.tensor_files import FileTensor, row_blocks
+from step_audio_r1.model import ModelConfig
+
+
+def import_params(
+    source: Path | str,
+    config: ModelConfig,
+    parts: Sequence[str] = PARTS,
+    shardings: Mapping[str, Any] | None = None,
+    dtype: str = "float32",
+) -> dict[str, Any]:
+    """Reads a checkpoint in the public layout into our scanned layout, one public tensor at a time.
+
+    The host holds what its devices need of one public tensor, as it is stored; layers are stacked, turned and cast on
+    the devices. On several hosts all of them call this together.
+
+    Args:
+      source: see `read_tensors`.
+      config: the sizes they must have.
+      parts: which parts to read.
+      shardings: {part: tree of NamedShardings} (`train.param_shardings`). None: whole, on the default device.
+      dtype: of the result.
+
+    Returns:
+      {part: nested dicts of arrays}.
+
+    Raises:
+      BadInput: see `read_tensors`; nothing is placed before all names, shapes and types have been checked.
+    """
+    tensors = read_tensors(source, config, parts)
+    out: dict[str, Any] = {}
+    for entry in chosen_entries(config, parts):
+        *parents, last = entry.path.split("/")
+        node = out
+        for name in parents:
+            node = node.setdefault(name, {})
+        sharding = (
+            None
+            if shardings is None
+            else functools.reduce(lambda tree, key: tree[key], entry.path.split("/"), shardings)
+        )
+        node[last] = _place(entry, [tensors[name] for name in entry.names], sharding, jnp.dtype(dtype))
+    return out
+
+
+def _place(entry: Entry, tensors: Sequence[FileTensor], sharding: NamedSharding | None, dtype: jnp.dtype) -> jax.Array:
+    """One parameter."""
+    turn = functools.partial(_turned, reverse=entry.reversed, dtype=dtype)
+    if not entry.stacked:
+        whole = public_sharding(entry, sharding)
+        return jax.jit(turn, out_shardings=sharding)(_on_devices(tensors[0], whole))
+
+    def insert(stack, tensor, layer):
+        return jax.lax.dynamic_update_index_in_dim(stack, turn(tensor), layer, 0)
+
+    # The stack is filled in place.
+    inserted = jax.jit(insert, donate_argnums=0, out_shardings=sharding)
+    stack = jax.jit(lambda: jnp.zeros(entry.shape, dtype), out_shardings=sharding)()
+    where = public_sharding(entry, sharding)
+    for layer, tensor in enumerate(tensors):
+        stack = inserted(stack, _on_devices(tensor, where), layer)
+        # Dispatch runs ahead of the transfers; without this, so would the copies on the host.
+        jax.block_until_ready(stack)
+    return stack
+
+
+def _turned(tensor: jax.Array, reverse: bool, dtype: jnp.dtype) -> jax.Array:
+    return (tensor.T if reverse else tensor).astype(dtype)
+
+
+def _on_devices(tensor: FileTensor, sharding: NamedSharding | None) -> jax.Array:
+    """A public tensor in its stored type; each region is read once for all local devices that hold it."""
+    if sharding is None:
+        return jax.device_put(_regions(tensor, [tuple((0, n) for n in tensor.shape)])[0])
+    places: dict[tuple[tuple[int, int], ...], list[jax.Device]] = {}
+    for device, index in sharding.addressable_devices_indices_map(tensor.shape).items():
+        region = tuple(s.indices(n)[:2] for s, n in zip(index, tensor.shape))
+        places.setdefault(region, []).append(device)
+    values = _regions(tensor, list(places))
+    shards = [jax.device_put(x, d) for x, devices in zip(values, places.values()) for d in devices]
+    return jax.make_array_from_single_device_arrays(tensor.shape, sharding, shards)
+
+
+def _regions(tensor: FileTensor, regions: Sequence[tuple[tuple[int, int], ...]]) -> list[np.ndarray]:
+    """Values of several regions ((first, last) along each axis), in one pass over the rows they need."""
+    if len(regions) == 1 and regions[0][1:] == tuple((0, n) for n in tensor.shape[1:]):
+        return [tensor.rows(*regions[0][0])]  # whole rows, as they stand in the file
+    out = [np.empty([b - a for a, b in region], tensor.dtype) for region in regions]
+    low, high = min(r[0][0] for r in regions), max(r[0][1] for r in regions)
+    for first, last in row_blocks((high - low, *tensor.shape[1:]), tensor.dtype.itemsize):
+        first, last = low + first, low + last
+        block = tensor.rows(first, last)
+        for values, ((a, b), *rest) in zip(out, regions):
+            begin, end = max(a, first), min(b, last)
+            if begin < end:
+                values[begin - a : end - a] = block[(slice(begin - first, end - first), *(slice(*r) for r in rest))]
+    return out
