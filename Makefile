@@ -1,5 +1,6 @@
 # make quickstart   train a tiny model on this machine, write its report, ask it one question
 # make test         lint and tests       make test_slow   the minutes-long tests
+# make test_parity EXTRAS=parity         comparison with PyTorch and transformers
 # make miniature    the whole miniature run
 #
 # Overrides: VENV=dir  PYTHON=python3.12  EXTRAS=tpu (or cuda)  TEST_WORKERS=8  PYTEST_FLAGS="-k ppo"
@@ -13,7 +14,7 @@ PYTEST_FLAGS ?=
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install install_test quickstart miniature test test_slow lint format clean
+.PHONY: help install install_test quickstart miniature test test_slow test_parity lint format clean
 
 # Quiet libraries. The platform is left alone: JAX takes an accelerator when there is one.
 TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -26,7 +27,7 @@ BIN := $(VENV)/bin
 comma := ,
 
 help:
-	@sed -n 's/^# \{0,1\}//; 1,5p' Makefile
+	@sed -n 's/^# \{0,1\}//; 1,6p' Makefile
 
 # $(call ensure_installed,EXTRAS,STAMP): makes the environment and installs the package, unless the stamp says that
 # this very setup.py was already installed from this very folder with these extras.
@@ -83,6 +84,10 @@ test: lint
 
 test_slow: install_test
 	"$(BIN)/python" -m pytest -m slow -n $(TEST_WORKERS) --dist worksteal --durations=10 $(PYTEST_FLAGS)
+
+# Without EXTRAS=parity all of it is skipped, and that is a failure.
+test_parity: install_test
+	"$(BIN)/python" -m pytest -m parity -n $(TEST_WORKERS) --dist loadfile -rs tests/parity $(PYTEST_FLAGS)
 
 format: install_test
 	"$(BIN)/python" -m ruff check --fix .

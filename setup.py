@@ -42,6 +42,9 @@ setup(
         # What jax[tpu] 0.10.2 asks for: a newer compiler writes HLO that this jaxlib cannot read.
         "aot": ["libtpu>=0.0.42,<0.0.43"],
         "tfds": ["tensorflow-datasets>=4.9.9,<5"],
+        # Exactly this PyTorch: pip then takes the CPU build 2.13.0+cpu where an index has it; a range would fetch the
+        # newest build, with gigabytes for accelerators.
+        "parity": ["torch==2.13.0", "transformers>=5.23,<6"],
         "test": ["pytest>=8.4,<10", "pytest-xdist>=3.6,<4", "ruff>=0.17,<0.18", "pre-commit>=4,<5"],
     },
     entry_points={"console_scripts": ["step-audio-r1 = step_audio_r1.cli:main"]},
