@@ -27,7 +27,8 @@ def main() -> None:
     features = np.zeros((0, 80, 96), np.float16)
     prompts = [Prompt(str(i), row, np.full(LENGTH, -1, np.int32), features) for i, row in enumerate(tokens)]
     # No id stops, so that both sides decode every token.
-    engine = LocalEngine(model, make_mesh(MeshConfig()), stop_ids=(142,), close_ids=(142,), max_rows=PROMPTS * SAMPLES)
+    engine = LocalEngine(model, make_mesh(MeshConfig()), stop_ids=(142,), max_rows=PROMPTS * SAMPLES)
+    weights = engine.decode_params(params)
     sampling = SamplingConfig(max_new_tokens=NEW, temperature=0.0)
 
     @jax.jit
@@ -49,7 +50,7 @@ def main() -> None:
         jax.block_until_ready(rows)
 
     def with_cache() -> None:
-        engine.generate(params, prompts, SAMPLES, sampling, 0)
+        engine.generate(weights, prompts, SAMPLES, sampling, 0)
 
     compare("decode", with_cache, without_cache, "forward without a cache", PROMPTS * SAMPLES * NEW, "tokens/s")
 

@@ -3,8 +3,9 @@
     clip = read_audio("speech.mp3")                      # f32[n] at the file's rate, channel 0
     mels = [log_mel(chunk) for chunk in chunks(clip)]    # f32[F, M] for every 25 s
 
-NumPy only. What a chunk will cost in frames and tokens is known from its length: `mel_frames`, `valid_keys`,
-`encoder_frames`, `audio_tokens`.
+A recording that need not fit into memory goes the same way chunk by chunk: `stream_chunks(AudioStream("day.flac"))`.
+NumPy only; `model` has the jitted twin of `log_mel`. What a chunk will cost in frames and tokens is known from its
+length: `mel_frames`, `valid_keys`, `encoder_frames`, `audio_tokens`.
 """
 
 from step_audio_r1.audio.chunks import (
@@ -16,30 +17,48 @@ from step_audio_r1.audio.chunks import (
     chunks,
     encoder_frames,
     mel_frames,
+    stream_chunks,
     valid_keys,
 )
 from step_audio_r1.audio.clip import AudioClip
-from step_audio_r1.audio.logmel import N_MELS, SAMPLE_RATE, log_mel, mel_filters
-from step_audio_r1.audio.read import decode_audio, encode_flac, read_audio
+from step_audio_r1.audio.logmel import (
+    APPENDED,
+    HOP,
+    N_FFT,
+    N_MELS,
+    POWER_FLOOR,
+    SAMPLE_RATE,
+    hann_window,
+    log_mel,
+    mel_filters,
+)
+from step_audio_r1.audio.read import AudioStream, decode_audio, encode_flac, read_audio
 from step_audio_r1.audio.resample import resample
 
 __all__ = [
+    "APPENDED",
     "CHUNK_SAMPLES",
     "CHUNK_SECONDS",
+    "HOP",
     "MIN_SAMPLES",
+    "N_FFT",
     "N_MELS",
+    "POWER_FLOOR",
     "SAMPLE_RATE",
     "AudioClip",
+    "AudioStream",
     "TokenCount",
     "audio_tokens",
     "chunks",
     "decode_audio",
     "encode_flac",
     "encoder_frames",
+    "hann_window",
     "log_mel",
     "mel_filters",
     "mel_frames",
     "read_audio",
     "resample",
+    "stream_chunks",
     "valid_keys",
 ]

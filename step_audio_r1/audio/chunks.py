@@ -1,12 +1,15 @@
 """Clips to 25 s chunks, and how many frames, keys and tokens a chunk becomes: section 2 of the reference."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 
+from step_audio_r1.audio.blocks import cut
 from step_audio_r1.audio.clip import AudioClip
 from step_audio_r1.audio.logmel import APPENDED, HOP, SAMPLE_RATE
-from step_audio_r1.audio.resample import resample
+from step_audio_r1.audio.read import AudioStream
+from step_audio_r1.audio.resample import resample_blocks
 from step_audio_r1.errors import BadInput
 
 CHUNK_SECONDS = 25
@@ -31,14 +34,33 @@ def chunks(clip: AudioClip, drop_short_tail: bool = True) -> list[np.ndarray]:
     Raises:
       BadInput: the clip is empty, or so short that nothing is left of it.
     """
-    waveform = resample(clip.waveform, clip.sample_rate, SAMPLE_RATE)
-    pieces = [waveform[at : at + CHUNK_SAMPLES] for at in range(0, len(waveform), CHUNK_SAMPLES)]
-    if drop_short_tail and pieces and len(pieces[-1]) < MIN_SAMPLES:
-        pieces.pop()
-    if not pieces:
-        length = f"{len(waveform)} samples at 16 kHz"
-        raise BadInput(f"{clip.id}: {length} make no audio token; give at least {MIN_SAMPLES} (20 ms)")
-    return pieces
+    return list(stream_chunks(clip, drop_short_tail))
+
+
+def stream_chunks(sound: AudioClip | AudioStream, drop_short_tail: bool = True) -> Iterator[np.ndarray]:
+    """The chunks of `chunks`, one at a time: of an `AudioStream` only the one at hand is in memory.
+
+    Args:
+      sound: at any rate, of any length.
+      drop_short_tail: as in `chunks`.
+
+    Yields:
+      f32[L] with L <= 400 000; all but the last are exactly that.
+
+    Raises:
+      BadInput: as `chunks`, at the first step; and what reading an `AudioStream` raises, which may come after good
+        chunks: use nothing of a recording before its last chunk has come.
+    """
+    samples, heard = 0, False
+    resampled = resample_blocks(sound.blocks(), sound.sample_rate, SAMPLE_RATE)
+    for chunk in cut(resampled, CHUNK_SAMPLES):
+        samples = len(chunk)
+        if samples >= MIN_SAMPLES or not drop_short_tail:
+            heard = True
+            yield chunk
+    if not heard:
+        length = f"{samples} samples at 16 kHz"
+        raise BadInput(f"{sound.id}: {length} make no audio token; give at least {MIN_SAMPLES} (20 ms)")
 
 
 def mel_frames(samples: int) -> int:

@@ -1,10 +1,12 @@
 """What audio containers promise about their length, read from the bytes themselves.
 
 libsndfile is content with whatever part of a file it can decode: a cut wav or ogg is a shorter file to it, an
-MP3 without a length tag is cut at a guess. These functions find the promise; `read` holds the file to it.
+MP3 without a length tag is cut at a guess. These functions find the promise; `read` holds the file to it. They take
+the bytes of a whole file, in memory or mapped.
 """
 
 import zlib
+from mmap import mmap
 from typing import NamedTuple
 
 # Layer III bit rates in kbit/s by header index (ISO 11172-3 and 13818-3); index 0 is "free format", unused.
@@ -13,7 +15,7 @@ _KBITS_MPEG2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _RATES_MPEG1 = (44100, 48000, 32000)
 
 
-def sample_chunk(data: bytes) -> tuple[int, int] | None:
+def sample_chunk(data: bytes | mmap) -> tuple[int, int] | None:
     """Bytes of samples that a wav, RF64 or AIFF file claims, and bytes of them that it holds.
 
     Returns:
@@ -44,7 +46,7 @@ class OggPages(NamedTuple):
     damaged: int  # pages whose checksum is wrong; decoders skip them without a word
 
 
-def ogg_pages(data: bytes) -> OggPages:
+def ogg_pages(data: bytes | mmap) -> OggPages:
     """Walks the pages of an Ogg file. Of chained streams (`links` > 1) libsndfile reads only the first."""
     at, closed, links, damaged, in_head = 0, False, 0, 0, False
     while data[at : at + 4] == b"OggS" and at + 27 <= len(data):
@@ -77,7 +79,7 @@ class Mp3Frame(NamedTuple):
     tag_at: int
 
 
-def _mp3_frame(data: bytes, at: int) -> Mp3Frame | None:
+def _mp3_frame(data: bytes | mmap, at: int) -> Mp3Frame | None:
     head = int.from_bytes(data[at : at + 4], "big")
     version, layer, protection = head >> 19 & 3, head >> 17 & 3, head >> 16 & 1
     kbits, rate, padding, mono = head >> 12 & 15, head >> 10 & 3, head >> 9 & 1, head >> 6 & 3 == 3
@@ -107,7 +109,7 @@ class Mp3Length(NamedTuple):
     tagged: bool
 
 
-def mp3_length(data: bytes) -> Mp3Length | None:
+def mp3_length(data: bytes | mmap) -> Mp3Length | None:
     """Counts the Layer III frames of an MP3 file by walking their headers; None where there is none."""
     at, start, frames, per_frame, tagged, in_sync = 0, None, 0, 0, False, False
     while 0 <= at < len(data) - 4:
@@ -129,7 +131,7 @@ def mp3_length(data: bytes) -> Mp3Length | None:
     return None if start is None else Mp3Length(start, frames, frames * per_frame, tagged)
 
 
-def mp3_with_length(data: bytes, length: Mp3Length) -> bytes:
+def mp3_with_length(data: bytes | mmap, length: Mp3Length) -> bytes:
     """The same MP3 with a Xing tag in front that states its counted frames.
 
     Without a tag libsndfile takes the first frame's bit rate for the whole file and reads no further than

@@ -12,6 +12,7 @@ N_FFT = 400
 HOP = 160
 N_MELS = 128
 APPENDED = 479  # zeros on the right: every started 10 ms gets its frame, and two more
+POWER_FLOOR = 1e-10
 
 # Slaney's mel scale: linear to 1 kHz (200/3 Hz a mel), then 27 mels for every factor of 6.4.
 _LINEAR_HZ = 200 / 3
@@ -40,14 +41,22 @@ def log_mel(waveform: Float[np.ndarray, "n"], n_mels: int = N_MELS) -> Float[np.
     """
     if len(waveform) == 0:
         raise ValueError("log_mel: the waveform is empty")
-    padded = np.pad(np.asarray(waveform, np.float32), (0, APPENDED))
-    padded = np.pad(padded, N_FFT // 2, mode="reflect")
+    half, n = N_FFT // 2, len(waveform)
+    # What is reflected at the right end lies within the appended zeros: it is half a window of zeros.
+    padded = np.zeros(half + n + APPENDED + half, np.float32)
+    padded[half : half + n] = waveform
+    padded[:half] = padded[2 * half : half : -1]
     windows = sliding_window_view(padded, N_FFT)[::HOP][:-1]
-    spectrum = fft.rfft(windows * _hann(), axis=-1)
-    power = spectrum.real**2 + spectrum.imag**2
-    bins = np.log10(np.maximum(power @ mel_filters(n_mels), np.float32(1e-10)))
-    bins = np.maximum(bins, bins.max() - np.float32(8))
-    return (bins + np.float32(4)) / np.float32(4)
+    # From here on in place: fresh memory costs more than the arithmetic.
+    spectrum = fft.rfft(windows * hann_window(), axis=-1, overwrite_x=True)
+    power = np.square(spectrum.real)
+    power += np.square(spectrum.imag)
+    bins = power @ mel_filters(n_mels)
+    np.log10(np.maximum(bins, np.float32(POWER_FLOOR), out=bins), out=bins)
+    np.maximum(bins, bins.max() - np.float32(8), out=bins)
+    bins += np.float32(4)
+    bins /= np.float32(4)
+    return bins
 
 
 @lru_cache(maxsize=4)
@@ -74,8 +83,11 @@ def mel_filters(n_mels: int = N_MELS) -> Float[np.ndarray, "bins M"]:
 
 
 @lru_cache(maxsize=1)
-def _hann() -> np.ndarray:
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)).astype(np.float32)
+def hann_window() -> Float[np.ndarray, "n"]:
+    """The periodic Hann window of an STFT frame: f32[400], read-only."""
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)).astype(np.float32)
+    window.setflags(write=False)
+    return window
 
 
 def _hertz_to_mel(hertz: float) -> float:

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from step_audio_r1.commands.flags import not_negative
+from step_audio_r1.commands.flags import not_negative, positive
 from step_audio_r1.errors import BadInput, exit_code
 
 
@@ -17,7 +17,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--question", required=True)
     parser.add_argument("--choices", default="", help='allowed answers, as "yes|no"')
     parser.add_argument("--thinking_budget", type=int, help="thinking tokens at most; 0 answers at once")
-    parser.add_argument("--max_new_tokens", type=int, default=256)
+    parser.add_argument("--max_new_tokens", type=positive, help="of thinking and reply; default depends on the model")
     parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--seed", type=not_negative, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of streaming")
@@ -32,17 +32,17 @@ def _ask(args: argparse.Namespace) -> None:
         raise BadInput(f"--thinking_budget={args.thinking_budget}: is negative; give 0 or more tokens")
     choices = tuple(c.strip() for c in args.choices.split("|") if c.strip())
     # Sound is read first: a bad file is told in a moment, before any model is loaded.
-    from step_audio_r1.audio import read_audio
+    from step_audio_r1.audio import AudioStream, stream_chunks
 
-    clips = [read_audio(path) for path in args.audio]
+    recordings = [(path, list(stream_chunks(AudioStream(path)))) for path in args.audio]
 
     from step_audio_r1.pipeline.asking import Asker
 
     asker = Asker(Path(args.workdir))
-    for note in asker.notes(clips, args.question, choices):
+    for note in asker.notes(recordings, args.question, choices):
         print(f"note: {note}", file=sys.stderr)
     pieces = asker.stream(
-        clips,
+        recordings,
         args.question,
         choices,
         thinking_budget=args.thinking_budget,
@@ -59,6 +59,8 @@ def _ask(args: argparse.Namespace) -> None:
         print(json.dumps(asker.result(text, choices), ensure_ascii=False))
     else:
         print()
+    if asker.was_cut:
+        print("note: the turn was cut off; raise --max_new_tokens", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Public checkpoints in and out.
 
-`convert --from_hf=DIR --workdir=DIR` takes a Step-Audio checkpoint in; `convert --encoder=DIR --decoder=DIR --workdir=DIR`
-builds a model from Qwen2-Audio's encoder, any Qwen2.5 and a fresh adaptor; `convert --workdir=DIR --to_hf=DIR` writes a
-run's newest parameters in the public layout.
+convert --from_hf=DIR --workdir=DIR                takes a Step-Audio checkpoint in
+convert --encoder=DIR --decoder=DIR --workdir=DIR  Qwen2-Audio's encoder, any Qwen2.5 and a fresh adaptor
+convert --workdir=DIR --to_hf=DIR                  writes a run's newest parameters in the public layout
 """
 
 import argparse
@@ -25,7 +25,9 @@ def main(argv: list[str]) -> int:
     which.add_argument("--to_hf", type=Path, help="a new directory for the workdir's newest parameters")
     parser.add_argument("--encoder", type=Path, help="with --decoder: a Qwen2-Audio (or Step-Audio) checkpoint")
     parser.add_argument(
-        "--tokenizer", type=Path, help="with --decoder: a directory with Step-Audio's tokenizer; default extends Qwen2.5's"
+        "--tokenizer",
+        type=Path,
+        help="with --decoder: a directory with Step-Audio's tokenizer; default extends Qwen2.5's",
     )
     parser.add_argument("--seed", type=not_negative, default=0, help="with --decoder: of the new values")
     parser.add_argument("--workdir", required=True, type=Path, help="a run's directory")

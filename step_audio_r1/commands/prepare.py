@@ -25,6 +25,12 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--clips", type=int, help=f"world: how many (default {_WORLD_CLIPS}); tfds: no more than this")
     parser.add_argument("--seed", type=not_negative, default=0, help="world: of phrasings and options")
+    parser.add_argument(
+        "--prompts",
+        choices=("world", "step_audio"),
+        default="world",
+        help="manifest, tfds: how questions are worded; step_audio: as the public models expect it",
+    )
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
     args = parser.parse_args(argv)
     return exit_code(lambda: _prepare(args))
@@ -39,30 +45,30 @@ def _prepare(args: argparse.Namespace) -> None:
     elif kind == "tfds":
         report = _tfds(name, args)
     else:
-        report = _manifest(Path(args.source), args.out)
+        report = _manifest(Path(args.source), args)
     print(json.dumps(report, ensure_ascii=False) if args.json else _table(report, args.out))
 
 
-def _manifest(path: Path, out: Path) -> dict[str, Any]:
+def _manifest(path: Path, args: argparse.Namespace) -> dict[str, Any]:
     from step_audio_r1.data.manifest import read_manifest, write_items
 
-    items = read_manifest(path)
+    items = read_manifest(path, args.prompts)
     # A sound file that was mended since makes another dataset, so sizes count as well as the manifest's text.
     files = {file for item in items for file in item.sounds}
     sizes = sorted(
         (file, (path.parent / file).stat().st_size if (path.parent / file).is_file() else -1) for file in files
     )
     digest = hashlib.sha256(path.read_bytes() + json.dumps(sizes).encode()).hexdigest()
-    origin = {"source": path.name, "sha256": digest}
-    return _written(out, origin, lambda work: write_items(items, len(items), work, origin))
+    origin = {"source": path.name, "sha256": digest, "prompts": args.prompts}
+    return _written(args.out, origin, lambda work: write_items(items, len(items), work, origin))
 
 
 def _tfds(spec: str, args: argparse.Namespace) -> dict[str, Any]:
     from step_audio_r1.data.manifest import write_items
     from step_audio_r1.data.tfds import read_tfds
 
-    items, count = read_tfds(spec, args.clips)
-    origin = {"source": args.source, "clips": count}
+    items, count = read_tfds(spec, args.clips, args.prompts)
+    origin = {"source": args.source, "clips": count, "prompts": args.prompts}
     return _written(args.out, origin, lambda work: write_items(items, count, work, origin))
 
 

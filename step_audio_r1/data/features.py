@@ -1,13 +1,22 @@
 """Encoder features of clips. The encoder is frozen, so each clip is encoded once and kept on disk (float16)."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from step_audio_r1.audio import AudioClip, TokenCount, audio_tokens, chunks, log_mel, mel_frames
+from step_audio_r1.audio import (
+    CHUNK_SAMPLES,
+    SAMPLE_RATE,
+    AudioClip,
+    TokenCount,
+    audio_tokens,
+    chunks,
+    log_mel,
+    mel_frames,
+)
 from step_audio_r1.data.store import Dataset
 from step_audio_r1.data.workers import map_in_workers
 from step_audio_r1.errors import BadInput
@@ -16,6 +25,10 @@ from step_audio_r1.progress import Progress
 
 # encode(mel f32[N, F, M], mel_lengths int32[N]) -> features [N, S, E]
 Encode = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# hear(waveforms f32[N, L] at 16 kHz, lengths int32[N]) -> features [N, S, E], the log-mel made on the way
+Hear = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# Chunks of one recording that are heard at once: an hour has 144.
+_CHUNKS_AT_ONCE = 8
 
 
 def clip_mels(clip: AudioClip, mel_bins: int) -> tuple[list[np.ndarray], list[int]]:
@@ -29,15 +42,20 @@ def slots_of(frames: int) -> int:
     return (frames + 1) // 2
 
 
-def encode_clip(
-    clip: AudioClip, encode: Encode, mel_bins: int, token_count: TokenCount
-) -> tuple[np.ndarray, list[int]]:
-    """Features f16[N, S, E] of one clip's N chunks, and the audio tokens of each."""
-    mels, samples = clip_mels(clip, mel_bins)
-    width = max(len(m) for m in mels)
-    mel = np.stack([np.pad(m, ((0, width - len(m)), (0, 0))) for m in mels])
-    features = encode(mel, np.array([mel_frames(n) for n in samples], np.int32))
-    return np.asarray(features, np.float16), [audio_tokens(n, token_count) for n in samples]
+def encode_chunks(pieces: Sequence[np.ndarray], hear: Hear, token_count: TokenCount) -> tuple[np.ndarray, list[int]]:
+    """Features f16[N, S, E] of a recording's 16 kHz chunks (`audio.chunks`), and the audio tokens of each."""
+    # Few shapes, so that few programs are compiled: whole seconds, or as long as a chunk can be.
+    width = CHUNK_SAMPLES if len(pieces) > 1 else -(-len(pieces[0]) // SAMPLE_RATE) * SAMPLE_RATE
+    rows = min(len(pieces), _CHUNKS_AT_ONCE)
+    features = []
+    for at in range(0, len(pieces), rows):
+        group = pieces[at : at + rows]
+        waveforms, lengths = np.zeros((rows, width), np.float32), np.zeros(rows, np.int32)
+        for i, piece in enumerate(group):
+            waveforms[i, : len(piece)] = piece
+            lengths[i] = len(piece)
+        features.append(np.asarray(hear(waveforms, lengths), np.float16)[: len(group)])
+    return np.concatenate(features), [audio_tokens(len(piece), token_count) for piece in pieces]
 
 
 def fit_frames(features: np.ndarray, frames: int) -> np.ndarray:
@@ -73,16 +91,10 @@ class ClipFeatures:
 
     @classmethod
     def encode(
-        cls,
-        names: Sequence[str],
-        clips: Sequence[AudioClip],
-        encode: Encode,
-        mel_bins: int,
-        d_model: int,
-        token_count: TokenCount,
+        cls, recordings: Mapping[str, Sequence[np.ndarray]], hear: Hear, d_model: int, token_count: TokenCount
     ) -> "ClipFeatures":
-        """Encodes `clips` under `names`; `d_model` (E) is needed where there is no clip."""
-        found = {n: encode_clip(c, encode, mel_bins, token_count) for n, c in zip(names, clips)}
+        """Encodes recordings, given as 16 kHz chunks by name; `d_model` (E) is needed where there is none."""
+        found = {name: encode_chunks(pieces, hear, token_count) for name, pieces in recordings.items()}
         return cls(found, (1, d_model))
 
     def tokens(self, clip: str) -> list[int]:

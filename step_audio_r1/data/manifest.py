@@ -23,7 +23,7 @@ from step_audio_r1.data.store import DatasetWriter
 from step_audio_r1.errors import BadInput
 from step_audio_r1.files import write_json, write_jsonl
 from step_audio_r1.progress import Progress
-from step_audio_r1.text import Audio, Message, Text, extract_choice, with_choices
+from step_audio_r1.text import Message, extract_choice, question_parts
 
 REPORT, REJECTED = "report.json", "rejected.jsonl"
 TARGETS, QUESTIONS = "examples", "questions"
@@ -43,8 +43,8 @@ class Item:
     sounds: dict[str, Callable[[], AudioClip]]
 
 
-def read_manifest(path: Path) -> list[Item]:
-    """Reads and checks a whole manifest; the sound itself is not touched yet.
+def read_manifest(path: Path, style: str = "world") -> list[Item]:
+    """Reads and checks a whole manifest; the sound itself is not touched yet. `style`: see `make_example`.
 
     Raises:
       BadInput: the file cannot be read, is empty, or a row is not usable; file, line and key are named.
@@ -66,7 +66,10 @@ def read_manifest(path: Path) -> list[Item]:
         if row["id"] in first_line:
             raise BadInput(f"{where}: id {row['id']!r} is also on line {first_line[row['id']]}; give each row its own")
         first_line[row["id"]] = number
-        items.append(_item(row, where, path.parent, names))
+        try:
+            items.append(_item(row, where, path.parent, names, style))
+        except BadInput as error:
+            raise BadInput(f"{where}: {error}") from error
     if not items:
         raise BadInput(f"{path}: is empty; expected one JSON object a line")
     return items
@@ -106,7 +109,7 @@ def _checked(line: str, where: str) -> dict[str, Any]:
     return row
 
 
-def _item(row: dict[str, Any], where: str, folder: Path, names: dict[Path, str]) -> Item:
+def _item(row: dict[str, Any], where: str, folder: Path, names: dict[Path, str], style: str) -> Item:
     """The item of a checked row; `names` gives a file the same clip id however rows spell its path."""
     files = {names.setdefault((folder / text).resolve(), text): folder / text for text in row["audio"]}
     clips = [names[(folder / text).resolve()] for text in row["audio"]]
@@ -114,6 +117,7 @@ def _item(row: dict[str, Any], where: str, folder: Path, names: dict[Path, str])
         row["id"],
         clips,
         row["question"],
+        style=style,
         answer=row.get("answer"),
         choices=row.get("choices", ()),
         think=row.get("think"),
@@ -130,6 +134,7 @@ def make_example(
     clips: Iterable[str],
     question: str,
     *,
+    style: str,
     answer: str | None,
     choices: Iterable[str] = (),
     think: str | None = None,
@@ -138,9 +143,9 @@ def make_example(
     domain: str,
     provenance: dict[str, Any],
 ) -> Example:
-    """An example whose message is its clips, then the question with its choices, as `ask` puts it too."""
+    """An example that asks a question about its clips, worded in a `style` of `text.PROMPT_STYLES`, as `ask` does."""
     clips, choices = tuple(clips), tuple(choices)
-    parts = (*(Audio(clip) for clip in clips), Text(with_choices(question, choices)))
+    parts = question_parts(question, choices, clips, style)
     return Example(
         id=name,
         messages=(Message("human", parts),),

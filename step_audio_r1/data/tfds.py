@@ -67,12 +67,13 @@ ADAPTERS = {
 }
 
 
-def read_tfds(spec: str, limit: int | None = None) -> tuple[Iterator[Item], int]:
+def read_tfds(spec: str, limit: int | None = None, style: str = "world") -> tuple[Iterator[Item], int]:
     """Items of the set `spec` ("NAME" or "NAME:SPLIT", the split being "train" by default), and how many there are.
 
     Args:
       spec: a name in `ADAPTERS`, perhaps with a split.
       limit: take no more items than this.
+      style: how questions are worded (`make_example`).
 
     Raises:
       BadInput: the set is unknown, has no such split, or tensorflow_datasets is not installed.
@@ -100,10 +101,11 @@ def read_tfds(spec: str, limit: int | None = None) -> tuple[Iterator[Item], int]
         raise WorkFailed(f"tfds:{name}: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
     count = info.splits[split].num_examples
     count = count if limit is None else min(count, limit)
-    return _items(f"tfds:{name}:{split}", ADAPTERS[name], itertools.islice(tfds.as_numpy(rows), count), info), count
+    rows = itertools.islice(tfds.as_numpy(rows), count)
+    return _items(f"tfds:{name}:{split}", ADAPTERS[name], rows, info, style), count
 
 
-def _items(where: str, adapter: Adapter, rows: Iterator[dict[str, Any]], info: Any) -> Iterator[Item]:
+def _items(where: str, adapter: Adapter, rows: Iterator[dict[str, Any]], info: Any, style: str) -> Iterator[Item]:
     names = [adapter.words.get(name, name) for name in info.features["label"].names]
     rate = getattr(info.features["audio"], "sample_rate", None) or adapter.rate
     for number, row in enumerate(rows):
@@ -112,6 +114,7 @@ def _items(where: str, adapter: Adapter, rows: Iterator[dict[str, Any]], info: A
             name,
             [name],
             adapter.question,
+            style=style,
             answer=names[int(row["label"])],
             choices=names,
             kind=adapter.kind,

@@ -59,27 +59,29 @@ def import_params(
 
 def _place(entry: Entry, tensors: Sequence[FileTensor], sharding: NamedSharding | None, dtype: jnp.dtype) -> jax.Array:
     """One parameter."""
-    turn = functools.partial(_turned, reverse=entry.reversed, dtype=dtype)
-    if not entry.stacked:
-        whole = public_sharding(entry, sharding)
-        return jax.jit(turn, out_shardings=sharding)(_on_devices(tensors[0], whole))
-
-    def insert(stack, tensor, layer):
-        return jax.lax.dynamic_update_index_in_dim(stack, turn(tensor), layer, 0)
-
-    # The stack is filled in place.
-    inserted = jax.jit(insert, donate_argnums=0, out_shardings=sharding)
-    stack = jax.jit(lambda: jnp.zeros(entry.shape, dtype), out_shardings=sharding)()
     where = public_sharding(entry, sharding)
+    if not entry.stacked:
+        return _turned(_on_devices(tensors[0], where), entry.reversed, dtype, sharding)
+    stack = jnp.zeros(entry.shape, dtype, device=sharding)
     for layer, tensor in enumerate(tensors):
-        stack = inserted(stack, _on_devices(tensor, where), layer)
+        stack = _inserted(stack, _on_devices(tensor, where), layer, entry.reversed, sharding)
         # Dispatch runs ahead of the transfers; without this, so would the copies on the host.
         jax.block_until_ready(stack)
     return stack
 
 
-def _turned(tensor: jax.Array, reverse: bool, dtype: jnp.dtype) -> jax.Array:
-    return (tensor.T if reverse else tensor).astype(dtype)
+@functools.partial(jax.jit, static_argnums=(1, 2, 3))
+def _turned(tensor, reverse, dtype, sharding):
+    tensor = (tensor.T if reverse else tensor).astype(dtype)
+    return tensor if sharding is None else jax.lax.with_sharding_constraint(tensor, sharding)
+
+
+# The stack is filled in place.
+@functools.partial(jax.jit, static_argnums=(3, 4), donate_argnums=0)
+def _inserted(stack, tensor, layer, reverse, sharding):
+    layer_values = (tensor.T if reverse else tensor).astype(stack.dtype)
+    stack = jax.lax.dynamic_update_index_in_dim(stack, layer_values, layer, 0)
+    return stack if sharding is None else jax.lax.with_sharding_constraint(stack, sharding)
 
 
 def _on_devices(tensor: FileTensor, sharding: NamedSharding | None) -> jax.Array:

@@ -6,12 +6,13 @@ Dimension letters, used in every shape and name of the code base:
   H heads          K kv heads           C head dim                L layers                 G samples of a prompt
 """
 
-from step_audio_r1.model.audio_lm import AudioLM, init_params
+from step_audio_r1.model.audio_lm import AudioLM, init_params, padded_length
 from step_audio_r1.model.config import DecoderConfig, EncoderConfig, ModelConfig, model_config
-from step_audio_r1.model.decoder import KVCache
+from step_audio_r1.model.decoder import KVCache, unstack_layers
 from step_audio_r1.model.encoder import Adaptor, Encoder
 from step_audio_r1.model.layers import Linear
 from step_audio_r1.model.ops.head import HeadOutput, chunked_head
+from step_audio_r1.model.ops.logmel import log_mel_batch
 
 __all__ = [
     "Adaptor",
@@ -25,5 +26,8 @@ __all__ = [
     "ModelConfig",
     "chunked_head",
     "init_params",
+    "log_mel_batch",
     "model_config",
+    "padded_length",
+    "unstack_layers",
 ]

@@ -3,11 +3,12 @@
 Parameters are {"encoder": ..., "adaptor": ..., "decoder": ...}; training holds the encoder apart, without gradient.
 """
 
+import einops
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from step_audio_r1.model.config import ModelConfig
 from step_audio_r1.model.decoder import Decoder, KVCache
@@ -15,23 +16,32 @@ from step_audio_r1.model.encoder import Adaptor, Encoder
 from step_audio_r1.model.layers import Linear
 from step_audio_r1.model.ops.head import HeadOutput, chunked_head, logits
 
+# Most tokens of a row that `extend` takes at once: the attention of a long prompt would not fit into memory whole.
+PIECE = 512
+# Prompts are padded to multiples of this, so that few programs are compiled.
+LENGTH_BUCKET = 32
+
 
 class AudioLM(nn.Module):
     """Step-Audio-R1's network. Call its methods through `model.apply(variables, ..., method="name")`.
 
     With a mesh, rows of activations stay split over data and fsdp; without that word the partitioner would follow the
     token table and hold every row on every device.
+
+    `scan_layers` is for training and for checkpoints; decoding (`extend`) wants it False, and parameters to match
+    (`unstack_layers`).
     """
 
     config: ModelConfig
     mesh: Mesh | None = None
+    scan_layers: bool = True
 
     def setup(self):
         cfg = self.config
         dtype = jnp.dtype(cfg.compute_dtype)
         self.encoder = Encoder(cfg.encoder, cfg.token_count, dtype)
         self.adaptor = Adaptor(cfg.adaptor_hidden, cfg.decoder.d_model, dtype)
-        self.decoder = Decoder(cfg.decoder, dtype, cfg.remat)
+        self.decoder = Decoder(cfg.decoder, dtype, cfg.remat, self.scan_layers)
         # Only a critic has parameters for this.
         self.value_head = Linear(1, ("embed", None), True, jnp.float32)
 
@@ -93,13 +103,36 @@ class AudioLM(nn.Module):
         return jnp.pad(v_BT, ((0, 0), (1, 0)))
 
     def extend(
-        self, tokens_BT, valid_BT, audio_slots_BT, features_BNSE, cache: KVCache
+        self,
+        tokens_BT: Int[Array, "B T"],
+        valid_BT: Bool[Array, "B T"],
+        audio_slots_BT: Int[Array, "B T"],
+        features_BNSE: Float[Array, "B N S E"],
+        cache: KVCache,
     ) -> tuple[Float[Array, "B V"], KVCache]:
-        """Feeds valid tokens to the cache; returns float32 logits after the last valid token of each row."""
+        """Feeds valid tokens to the cache; returns float32 logits after the last valid token of each row.
+
+        Many tokens go through the decoder in pieces, so that memory grows with their number and not with its square.
+
+        Args:
+          tokens_BT, audio_slots_BT, features_BNSE: as in `embed`; T beyond `PIECE` as `padded_length` gives it.
+          valid_BT: True where a token is real.
+          cache: what came before, with T free slots.
+        """
         x_BTD = self.embed(tokens_BT, audio_slots_BT, features_BNSE)
-        h_BTD, cache = self.decoder.extend(x_BTD, valid_BT, cache)
-        last_B1 = jnp.maximum(valid_BT.sum(1) - 1, 0)[:, None, None]
-        h_BD = jnp.take_along_axis(h_BTD, last_B1, axis=1)[:, 0]
+        T = x_BTD.shape[1]
+        pieces = [einops.rearrange(x, "b (p t) ... -> p b t ...", p=-(-T // PIECE)) for x in (x_BTD, valid_BT)]
+
+        def feed(decoder: Decoder, carry: tuple[KVCache, Array], piece: tuple[Array, Array]):
+            cache, last_BD = carry
+            x_BTD, valid_BT = piece
+            h_BTD, cache = decoder.extend(x_BTD, valid_BT, cache)
+            at_B = x_BTD.shape[1] - 1 - valid_BT[:, ::-1].argmax(1)
+            h_BD = jnp.take_along_axis(h_BTD, at_B[:, None, None], axis=1)[:, 0]
+            return (cache, jnp.where(valid_BT.any(1)[:, None], h_BD, last_BD)), None
+
+        feed_all = nn.scan(feed, variable_broadcast="params", split_rngs={"params": False})
+        (cache, h_BD), _ = feed_all(self.decoder, (cache, jnp.zeros_like(x_BTD[:, 0])), pieces)
         return logits(h_BD, self.decoder.head_kernel(), self.config.decoder.real_vocab), cache
 
     def initialise(self) -> None:
@@ -109,6 +142,12 @@ class AudioLM(nn.Module):
         self.score(token, token, features[:, None], token, token)
 
 
-def init_params(config: ModelConfig, key: jax.Array):
+def init_params(config: ModelConfig, key: jax.Array, scan_layers: bool = True):
     """Fresh parameters, boxed with their logical axes (use `flax.linen.unbox` or the sharding rules)."""
-    return AudioLM(config).init(key, method="initialise")["params"]
+    return AudioLM(config, scan_layers=scan_layers).init(key, method="initialise")["params"]
+
+
+def padded_length(tokens: int) -> int:
+    """The length to which a prompt of so many tokens is padded: whole buckets, in equal pieces of `PIECE` at most."""
+    step = LENGTH_BUCKET * -(-tokens // PIECE)
+    return -(-tokens // step) * step

@@ -1,14 +1,17 @@
-"""The Qwen2.5 decoder: pre-norm, grouped-query attention with rotary positions, SwiGLU; a scan over its layers.
+"""The Qwen2.5 decoder: pre-norm, grouped-query attention with rotary positions, SwiGLU.
 
-One forward serves training, prefill and decoding. With a cache, keys and values are written at each row's own slots and
-queries see the slots written so far; without one, queries see earlier positions of their own segment.
+Its layers are one block scanned over stacked weights where it trains, and blocks of their own where it decodes: a step
+of decoding does little more than read all weights, and copying each layer's out of the stack would double that.
 """
 
+from typing import Any
+
+import einops
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from step_audio_r1.model.config import DecoderConfig
 from step_audio_r1.model.layers import Linear, RMSNorm, fan_in
@@ -17,28 +20,43 @@ from step_audio_r1.model.ops.rotary import rotate
 
 
 class KVCache(struct.PyTreeNode):
-    """Keys and values of every layer, and how many slots of each row are filled."""
+    """Keys and values of the tokens so far, one array a layer.
 
-    k: Float[Array, "L B S K C"]
-    v: Float[Array, "L B S K C"]
-    lengths: Int[Array, "B"]
+    All rows write the same slots together, one after another, so that an update is one slice and happens in place. A
+    row without a token at a slot (its prompt is shorter, its sample has ended) leaves it invalid.
+    """
+
+    k: tuple[Float[Array, "B K S C"], ...]
+    v: tuple[Float[Array, "B K S C"], ...]
+    valid: Bool[Array, "B S"]  # slots that hold a token of the row
+    end: Int[Array, ""]  # slots written so far
 
     @classmethod
     def empty(cls, config: DecoderConfig, rows: int, slots: int, dtype: jnp.dtype) -> "KVCache":
-        """An empty cache of `slots` positions for `rows` rows."""
-        shape = (config.layers, rows, slots, config.kv_heads, config.head_dim)
-        return cls(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), jnp.zeros((rows,), jnp.int32))
+        """An empty cache of `slots` slots for `rows` rows."""
+        shape = (rows, config.kv_heads, slots, config.head_dim)
+        k, v = (tuple(jnp.zeros(shape, dtype) for _ in range(config.layers)) for _ in "kv")
+        return cls(k, v, jnp.zeros((rows, slots), bool), jnp.int32(0))
+
+    @property
+    def lengths(self) -> Int[Array, "B"]:
+        """How many tokens each row holds, which is the position of its next one."""
+        return self.valid.sum(1, dtype=jnp.int32)
+
+    def repeat(self, times: int) -> "KVCache":
+        """Every row `times` times, one after another."""
+        k, v, valid = jax.tree.map(lambda x: jnp.repeat(x, times, axis=0), (self.k, self.v, self.valid))
+        return KVCache(k, v, valid, self.end)
 
 
 class DecoderBlock(nn.Module):
-    """One layer. The cache, if any, travels in the carry and is updated in place at (layer, row, slot)."""
+    """One layer. With a cache (its k and v), keys and values are written from slot `end` on and all slots are read."""
 
     config: DecoderConfig
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, carry, positions_BT, slots_BT, mask):
-        x_BTD, k_cache, v_cache, layer = carry
+    def __call__(self, x_BTD, positions_BT, mask, cache=None, end=None):
         cfg = self.config
         B, T, D = x_BTD.shape
         H, K, C = cfg.heads, cfg.kv_heads, cfg.head_dim
@@ -51,11 +69,12 @@ class DecoderBlock(nn.Module):
             q_BTHC = rotate(project("q", y, H, "heads"), positions_BT, cfg.rope_theta) * C**-0.5
             k_BTKC = rotate(project("k", y, K, "kv_heads"), positions_BT, cfg.rope_theta)
             v_BTKC = project("v", y, K, "kv_heads")
-            if k_cache is not None:
-                rows = jnp.arange(B)[:, None]
-                k_cache = k_cache.at[layer, rows, slots_BT].set(k_BTKC.astype(k_cache.dtype), mode="drop")
-                v_cache = v_cache.at[layer, rows, slots_BT].set(v_BTKC.astype(v_cache.dtype), mode="drop")
-                k_BTKC, v_BTKC = k_cache[layer].astype(self.dtype), v_cache[layer].astype(self.dtype)
+            if cache is not None:
+                cache = tuple(
+                    jax.lax.dynamic_update_slice_in_dim(old, einops.rearrange(new, "b t k c -> b k t c"), end, axis=2)
+                    for old, new in zip(cache, (k_BTKC, v_BTKC))
+                )
+                k_BTKC, v_BTKC = (einops.rearrange(x, "b k s c -> b s k c") for x in cache)
             out = attend(q_BTHC, k_BTKC, v_BTKC, mask).reshape(B, T, H * C)
             x_BTD = x_BTD + Linear(D, ("heads", "embed"), False, self.dtype, name="o")(out)
         with jax.named_scope("mlp"):
@@ -63,7 +82,7 @@ class DecoderBlock(nn.Module):
             gate = Linear(cfg.ffn, ("embed", "mlp"), False, self.dtype, name="gate")(y)
             up = Linear(cfg.ffn, ("embed", "mlp"), False, self.dtype, name="up")(y)
             x_BTD = x_BTD + Linear(D, ("mlp", "embed"), False, self.dtype, name="down")(jax.nn.silu(gate) * up)
-        return (x_BTD, k_cache, v_cache, layer + 1), None
+        return x_BTD, cache
 
 
 class HeadKernel(nn.Module):
@@ -82,6 +101,7 @@ class Decoder(nn.Module):
     config: DecoderConfig
     dtype: jnp.dtype
     remat: str = "none"
+    scan_layers: bool = True
 
     def setup(self):
         cfg = self.config
@@ -94,15 +114,18 @@ class Decoder(nn.Module):
         # A module of its own, so that a critic can do without the vocabulary.
         if not cfg.tied:
             self.head = HeadKernel((cfg.d_model, cfg.vocab))
-        block = nn.remat(DecoderBlock, prevent_cse=False) if self.remat == "full" else DecoderBlock
-        self.layers = nn.scan(
-            block,
-            variable_axes={"params": 0},
-            split_rngs={"params": True},
-            in_axes=nn.broadcast,
-            length=cfg.layers,
-            metadata_params={nn.PARTITION_NAME: "layers"},
-        )(cfg, self.dtype)
+        if self.scan_layers:
+            block = nn.remat(DecoderBlock, prevent_cse=False) if self.remat == "full" else DecoderBlock
+            self.layers = nn.scan(
+                block,
+                variable_axes={"params": 0},
+                split_rngs={"params": True},
+                in_axes=nn.broadcast,
+                length=cfg.layers,
+                metadata_params={nn.PARTITION_NAME: "layers"},
+            )(cfg, self.dtype)
+        else:
+            self.layers = [DecoderBlock(cfg, self.dtype) for _ in range(cfg.layers)]
         self.norm = RMSNorm(cfg.rms_eps)
 
     def embed(self, tokens_BT: Int[Array, "B T"]) -> Float[Array, "B T D"]:
@@ -124,24 +147,35 @@ class Decoder(nn.Module):
         T = x_BTD.shape[1]
         same = segment_ids_BT[:, :, None] == segment_ids_BT[:, None, :]
         mask = same & jnp.tril(jnp.ones((T, T), bool))[None]
-        (x, _, _, _), _ = self.layers((x_BTD, None, None, jnp.int32(0)), positions_BT, None, mask)
-        return self.norm(x)
+        for layers in (self.layers,) if self.scan_layers else self.layers:
+            x_BTD, _ = layers(x_BTD, positions_BT, mask)
+        return self.norm(x_BTD)
 
     def extend(
-        self, x_BTD: Float[Array, "B T D"], valid_BT: Int[Array, "B T"], cache: KVCache
+        self, x_BTD: Float[Array, "B T D"], valid_BT: Bool[Array, "B T"], cache: KVCache
     ) -> tuple[Float[Array, "B T D"], KVCache]:
         """Continues each row of `cache` by its valid tokens (prefill: many; decoding: one) and returns hidden states.
 
+        Layers that are scanned have no cache: build the model with `scan_layers=False`.
+
         Args:
-          x_BTD: embeddings, valid tokens first.
-          valid_BT: bool, True where a token is real; the rest is not written.
-          cache: what came before; a row's next slot is its length, and slot equals position.
+          x_BTD: embeddings.
+          valid_BT: True where a token is real; the others take a slot too, but no token ever sees it.
+          cache: what came before, with T free slots.
         """
-        S = cache.k.shape[2]
-        offsets = jnp.cumsum(valid_BT, axis=1) - 1
-        positions = cache.lengths[:, None] + jnp.maximum(offsets, 0)
-        slots = jnp.where(valid_BT, positions, S)  # out of range: dropped by the scatter
-        mask = jnp.arange(S)[None, None, :] <= positions[:, :, None]
-        (x, k, v, _), _ = self.layers((x_BTD, cache.k, cache.v, jnp.int32(0)), positions, slots, mask)
-        lengths = cache.lengths + valid_BT.sum(1, dtype=jnp.int32)
-        return self.norm(x), KVCache(k, v, lengths)
+        T = x_BTD.shape[1]
+        positions = cache.lengths[:, None] + jnp.maximum(jnp.cumsum(valid_BT, axis=1) - 1, 0)
+        valid_BS = jax.lax.dynamic_update_slice_in_dim(cache.valid, valid_BT, cache.end, axis=1)
+        earlier_TS = jnp.arange(valid_BS.shape[1]) <= cache.end + jnp.arange(T)[:, None]
+        mask = valid_BS[:, None] & earlier_TS
+        written = []
+        for block, *entry in zip(self.layers, cache.k, cache.v):
+            x_BTD, entry = block(x_BTD, positions, mask, entry, cache.end)
+            written.append(entry)
+        return self.norm(x_BTD), KVCache(*zip(*written), valid_BS, cache.end + T)
+
+
+def unstack_layers(params: Any, layers: int) -> Any:
+    """A decoder's parameters as it has them with `scan_layers=False`: those of each layer by themselves."""
+    apart = {f"layers_{i}": jax.tree.map(lambda x, i=i: x[i], params["layers"]) for i in range(layers)}
+    return {name: x for name, x in params.items() if name != "layers"} | apart

@@ -22,9 +22,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from step_audio_r1.data.batches import Batch
 from step_audio_r1.errors import BadInput
 from step_audio_r1.files import write_text
-from step_audio_r1.model import AudioLM, KVCache, ModelConfig
+from step_audio_r1.model import AudioLM, KVCache, ModelConfig, padded_length
 from step_audio_r1.parallel import (
-    DECODING,
     TRAINING,
     MeshConfig,
     batch_rows_divide,
@@ -33,6 +32,7 @@ from step_audio_r1.parallel import (
     program_cost,
 )
 from step_audio_r1.rl import PPO, PPOConfig, RolloutBatch, Scored
+from step_audio_r1.rollout import abstract_weights
 from step_audio_r1.train import (
     OptimiserConfig,
     abstract_train_state,
@@ -259,8 +259,10 @@ def _ppo(config: ModelConfig, mesh: Mesh, size: Size, *, critic: bool) -> Built:
 
 
 def _prefill(config: ModelConfig, mesh: Mesh, size: Size) -> Built:
-    """Prompts of `tokens` tokens into a fresh cache of as many slots; weights in the compute dtype."""
-    model = AudioLM(config, mesh)
+    """Prompts of `tokens` tokens into a fresh cache of as many slots; weights as the engine has them."""
+    if padded_length(size.tokens) != size.tokens:
+        raise BadInput(f"--tokens={size.tokens}: prompts are padded to {padded_length(size.tokens)}; use that number")
+    model = AudioLM(config, mesh, scan_layers=False)
     where = _cache_shardings(config, mesh)
 
     def prefill(params, tokens, valid, slots, features):
@@ -270,7 +272,7 @@ def _prefill(config: ModelConfig, mesh: Mesh, size: Size) -> Built:
 
     rows = (size.rows, size.tokens)
     arguments = (
-        abstract_trained(config, mesh, DECODING, config.compute_dtype),
+        abstract_weights(config, mesh),
         _row_array(mesh, rows, jnp.int32),
         _row_array(mesh, rows, jnp.bool_),
         _row_array(mesh, rows, jnp.int32),
@@ -281,7 +283,7 @@ def _prefill(config: ModelConfig, mesh: Mesh, size: Size) -> Built:
 
 def _decode(config: ModelConfig, mesh: Mesh, size: Size) -> Built:
     """One token a row, greedy, with a cache of `tokens` slots that is updated in place."""
-    model = AudioLM(config, mesh)
+    model = AudioLM(config, mesh, scan_layers=False)
     dtype = jnp.dtype(config.compute_dtype)
     where = _cache_shardings(config, mesh)
 
@@ -295,7 +297,7 @@ def _decode(config: ModelConfig, mesh: Mesh, size: Size) -> Built:
 
     shapes = jax.eval_shape(lambda: KVCache.empty(config.decoder, size.rows, size.tokens, dtype))
     cache = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where)
-    params = abstract_trained(config, mesh, DECODING, config.compute_dtype)
+    params = abstract_weights(config, mesh)
     token = _row_array(mesh, (size.rows, 1), jnp.int32)
     step = jax.jit(decode, donate_argnums=2, out_shardings=(batch_sharding(mesh), where))
     return step, (params, token, cache), size.rows
@@ -311,8 +313,8 @@ def _cache_shardings(config: ModelConfig, mesh: Mesh) -> KVCache:
     if heads % ways:
         raise BadInput(f"--tensor={ways} does not divide the {heads} key-value heads; use a divisor of {heads}")
     rows = ("data", "fsdp")
-    entries = NamedSharding(mesh, PartitionSpec(None, rows, None, "tensor"))
-    return KVCache(entries, entries, NamedSharding(mesh, PartitionSpec(rows)))
+    entries = (NamedSharding(mesh, PartitionSpec(rows, "tensor")),) * config.decoder.layers
+    return KVCache(entries, entries, NamedSharding(mesh, PartitionSpec(rows)), replicated(mesh))
 
 
 # A step's name -> what builds it for (model sizes, mesh, size).

@@ -9,12 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from step_audio_r1.audio import AudioClip
+from step_audio_r1.audio import AudioClip, chunks
 from step_audio_r1.data.features import (
     Encode,
     FeatureStore,
+    Hear,
     build_features,
-    encode_clip,
+    encode_chunks,
     fingerprint,
     fit_frames,
 )
@@ -24,13 +25,13 @@ from step_audio_r1.data.world.examples import vocabulary
 from step_audio_r1.errors import BadInput
 from step_audio_r1.files import write_bytes
 from step_audio_r1.interop import import_params
-from step_audio_r1.model import AudioLM
-from step_audio_r1.parallel import DECODING, TRAINING, make_mesh, replicated
+from step_audio_r1.model import AudioLM, log_mel_batch
+from step_audio_r1.parallel import TRAINING, make_mesh, replicated
 from step_audio_r1.pipeline.config import RunConfig
 from step_audio_r1.pipeline.workdir import Workdir
-from step_audio_r1.rollout import LocalEngine
-from step_audio_r1.text import Tokenizer, close_ids, word_level_tokenizer
-from step_audio_r1.train import TRAINED, abstract_trained, param_shardings
+from step_audio_r1.rollout import Closing, LocalEngine
+from step_audio_r1.text import Tokenizer, format_named, word_level_tokenizer
+from step_audio_r1.train import TRAINED, param_shardings
 
 SHIPPED_ENCODER = Path(__file__).parent.parent / "assets" / "miniature_encoder.safetensors"
 
@@ -90,6 +91,18 @@ class Resources:
         return lambda mel, lengths: np.asarray(run(params, jnp.asarray(mel, jnp.float32), jnp.asarray(lengths)))
 
     @cached_property
+    def hear(self) -> Hear:
+        """The jitted front end and encoder: from 16 kHz chunks to features."""
+
+        @jax.jit
+        def run(params, waveforms, lengths):
+            mel, frames = log_mel_batch(waveforms, lengths, self.config.model.encoder.mel_bins)
+            return self.model.apply({"params": {"encoder": params}}, mel, frames, method="encode")
+
+        params = self.encoder_params
+        return lambda waveforms, lengths: np.asarray(run(params, waveforms, lengths), np.float16)
+
+    @cached_property
     def datasets(self) -> dict[str, Dataset]:
         """Datasets by name: "world" and "world_test" etc. for the audio world's splits, then config.datasets."""
         found = {}
@@ -139,13 +152,12 @@ class Resources:
 
     def encode_clip(self, clip: AudioClip) -> np.ndarray:
         """Features f16[N, S, E] of one clip, cut or padded to the store's frames."""
-        model = self.config.model
-        features, _ = encode_clip(clip, self.encode, model.encoder.mel_bins, model.token_count)
+        features, _ = encode_chunks(chunks(clip), self.hear, self.config.model.token_count)
         return fit_frames(features, self.store.shape[0])
 
     @cached_property
     def engine(self) -> LocalEngine:
         """The decoding engine."""
-        ids = close_ids(self.tokenizer, self.config.format)
-        homes = jax.tree.map(lambda x: x.sharding, abstract_trained(self.config.model, self.mesh, DECODING))
-        return LocalEngine(self.model, self.mesh, self.tokenizer.stop_ids, ids, self.config.decode_rows, homes)
+        form = format_named(self.config.format)
+        closing = Closing(self.tokenizer, form.closing_tag, form.close, self.config.model.decoder.vocab)
+        return LocalEngine(self.model, self.mesh, self.tokenizer.stop_ids, closing, self.config.decode_rows)

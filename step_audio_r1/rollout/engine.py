@@ -4,6 +4,7 @@ Every random draw depends on (seed, prompt id, sample index, position) alone, no
 the batch is cut. Only the padding may differ then, and with it the last bits of the logits.
 """
 
+import dataclasses
 import functools
 import zlib
 from collections.abc import Iterator, Sequence
@@ -16,17 +17,18 @@ from flax import struct
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from step_audio_r1.model import AudioLM, KVCache
+from step_audio_r1.errors import BadInput
+from step_audio_r1.model import AudioLM, KVCache, padded_length
 from step_audio_r1.parallel import batch_sharding, replicated
+from step_audio_r1.rollout.closing import Closing, Thinking
 from step_audio_r1.rollout.types import Prompt, Rollout, SamplingConfig
+from step_audio_r1.rollout.weights import WeightMaker
 
-# Prompt lengths and row counts are rounded up, so that few programs are compiled.
-LENGTH_BUCKET = 32
 NEVER = -1e30
 
 
 class LoopState(struct.PyTreeNode):
-    """Decoding in flight: R rows, W ids in the end-of-think marker."""
+    """Decoding in flight: R rows."""
 
     cache: KVCache
     logits: Float[Array, "R V"]  # of the next token
@@ -36,46 +38,48 @@ class LoopState(struct.PyTreeNode):
     t: Int[Array, ""]
     done: Bool[Array, "R"]
     lengths: Int[Array, "R"]
-    recent: Int[Array, "R W"]  # the last W tokens
-    closed: Bool[Array, "R"]  # the thinking has ended
-    forced: Int[Array, "R"]  # how much of a forced marker is written
+    thinking: Thinking | None
 
 
 class LocalEngine:
-    """Decodes on the devices of `mesh` with the training parameters, cast once a call (see `decode_params`)."""
+    """Decodes on the devices of `mesh`, with weights that `decode_params` makes of the training parameters."""
 
     def __init__(
         self,
         model: AudioLM,
         mesh: Mesh,
         stop_ids: Sequence[int],
-        close_ids: Sequence[int],
+        closing: Closing | None = None,
         max_rows: int = 256,
-        homes: Any = None,
     ):
         """A decoder for one model and mesh.
 
         Args:
           model, mesh: what decodes, and where.
           stop_ids: any of them ends a sample.
-          close_ids: what ends the thinking (`text.close_ids`).
+          closing: what ends the thinking; without it there are no thinking budgets and no least thinking.
           max_rows: samples decoded at once.
-          homes: shardings of the parameters while decoding; None leaves them where they train.
         """
-        self._model, self._mesh, self._max_rows = model, mesh, max_rows
-        self._stop_ids, self._close_ids = tuple(stop_ids), tuple(close_ids)
-        dtype = jnp.dtype(model.config.compute_dtype)
-        # Cast first, then moved: half as many bytes travel.
-        self._cast = jax.jit(lambda p: jax.tree.map(lambda x: x.astype(dtype), p), out_shardings=homes)
+        self._model, self._mesh, self._max_rows = model.clone(scan_layers=False), mesh, max_rows
+        self._stop_ids, self._closing = tuple(stop_ids), closing
+        self._make_weights = WeightMaker(model.config, mesh)
 
-    def decode_params(self, params: Any) -> Any:
-        """Parameters in the compute dtype, where decoding wants them, for many calls with the same weights."""
-        return self._cast(params)
+    def decode_params(self, params: Any, donate: bool = False) -> Any:
+        """Training parameters as `generate` and `stream` want them, for many calls with the same weights.
+
+        With `donate` they are given up array by array, so that memory never holds both.
+        """
+        return self._make_weights(params, donate)
 
     def generate(
         self, params: Any, prompts: Sequence[Prompt], samples: int, sampling: SamplingConfig, seed: int
     ) -> Rollout:
-        """Draws `samples` continuations of each prompt; see `Rollout` for the order of rows."""
+        """Draws `samples` continuations of each prompt; see `Rollout` for the order of rows.
+
+        Raises:
+          BadInput: a prompt is too long for the model, or `sampling` asks for what the engine was not built for.
+        """
+        self._check(prompts, sampling)
         group = max(1, self._max_rows // samples)
         ways = self._mesh.shape["data"] * self._mesh.shape["fsdp"]
         group = -(-group // ways) * ways
@@ -83,7 +87,8 @@ class LocalEngine:
         for at in range(0, len(prompts), group):
             piece = prompts[at : at + group]
             inputs = _pad_prompts(piece, -(-len(piece) // ways) * ways if len(prompts) < group else group)
-            state = self._run(self._put(params, inputs), samples, sampling, seed)
+            fixed, scalars = _fixed_and_scalars(sampling, seed)
+            state = self._generate(params, self._put(inputs), *scalars, samples=samples, sampling=fixed)
             rows = len(piece) * samples
             parts.append([np.asarray(x)[:rows] for x in jax.device_get(state)])
         tokens, lengths, logprobs, done = (np.concatenate(x) for x in zip(*parts))
@@ -91,28 +96,45 @@ class LocalEngine:
         return Rollout(tokens, lengths, logprobs, reasons, samples)
 
     def stream(self, params: Any, prompt: Prompt, sampling: SamplingConfig, seed: int) -> Iterator[int]:
-        """Continues one prompt and yields each token id as it comes, the stop token left out."""
-        args = self._put(params, _pad_prompts([prompt], self._mesh.shape["data"] * self._mesh.shape["fsdp"]))
-        state = self._start(*args, np.uint32(seed), samples=1, sampling=sampling)
+        """Continues one prompt and yields each token id as it comes, the stop token left out.
+
+        Raises:
+          BadInput: as `generate` does, before the first token.
+        """
+        self._check([prompt], sampling)
+        return self._tokens(params, prompt, sampling, seed)
+
+    def _tokens(self, params: Any, prompt: Prompt, sampling: SamplingConfig, seed: int) -> Iterator[int]:
+        inputs = self._put(_pad_prompts([prompt], self._mesh.shape["data"] * self._mesh.shape["fsdp"]))
+        fixed, scalars = _fixed_and_scalars(sampling, seed)
+        state = self._start(params, inputs, *scalars, samples=1, sampling=fixed)
         for t in range(sampling.max_new_tokens):
-            state = self._advance_once(args[0], state, sampling=sampling)
+            state = self._advance_once(params, state, sampling=fixed)
             token = int(state.tokens[0, t])
             if token in self._stop_ids:
                 return
             yield token
 
-    def _put(self, params: Any, inputs: dict[str, np.ndarray]) -> tuple[Any, dict[str, Array]]:
+    def _check(self, prompts: Sequence[Prompt], sampling: SamplingConfig) -> None:
+        longest = max(prompts, key=lambda p: len(p.tokens))
+        positions = self._model.config.decoder.max_positions
+        if len(longest.tokens) + sampling.max_new_tokens > positions:
+            raise BadInput(
+                f"prompt {longest.id!r} has {len(longest.tokens)} tokens, and max_new_tokens={sampling.max_new_tokens} "
+                f"more exceed the model's {positions} positions; shorten the recording or lower max_new_tokens"
+            )
+        if self._closing is None and (sampling.thinking_budget is not None or sampling.min_think_tokens):
+            raise BadInput("sampling: a thinking_budget or min_think_tokens needs an engine that is given a `closing`")
+
+    def _put(self, inputs: dict[str, np.ndarray]) -> dict[str, Array]:
         sharding = batch_sharding(self._mesh)
-        return params, {
+        return {
             name: jax.make_array_from_callback(x.shape, sharding, lambda i, x=x: x[i]) for name, x in inputs.items()
         }
 
-    def _run(self, args: tuple, samples: int, sampling: SamplingConfig, seed: int):
-        return self._generate(*args, np.uint32(seed), samples=samples, sampling=sampling)
-
     @functools.partial(jax.jit, static_argnames=("self", "samples", "sampling"))
-    def _generate(self, params, inputs, seed, *, samples, sampling):
-        state = self._begin(params, inputs, seed, samples, sampling)
+    def _generate(self, params, inputs, seed, budget, *, samples, sampling):
+        state = self._begin(params, inputs, seed, budget, samples, sampling)
         state = jax.lax.while_loop(
             lambda s: (s.t < sampling.max_new_tokens) & ~s.done.all(),
             lambda s: self._advance(params, s, sampling),
@@ -124,14 +146,14 @@ class LocalEngine:
         )
 
     @functools.partial(jax.jit, static_argnames=("self", "samples", "sampling"))
-    def _start(self, params, inputs, seed, *, samples, sampling):
-        return self._begin(params, inputs, seed, samples, sampling)
+    def _start(self, params, inputs, seed, budget, *, samples, sampling):
+        return self._begin(params, inputs, seed, budget, samples, sampling)
 
     @functools.partial(jax.jit, static_argnames=("self", "sampling"), donate_argnames="state")
     def _advance_once(self, params, state, *, sampling):
         return self._advance(params, state, sampling)
 
-    def _begin(self, params, inputs, seed, samples: int, sampling: SamplingConfig) -> LoopState:
+    def _begin(self, params, inputs, seed, budget, samples: int, sampling: SamplingConfig) -> LoopState:
         """Prefill of each prompt, then its cache and logits repeated for its samples."""
         config = self._model.config
         P, T = inputs["tokens"].shape
@@ -146,17 +168,12 @@ class LocalEngine:
             cache,
             method="extend",
         )
-        cache = KVCache(
-            jnp.repeat(cache.k, samples, axis=1),
-            jnp.repeat(cache.v, samples, axis=1),
-            jnp.repeat(cache.lengths, samples),
-        )
         base = jax.random.key(seed)
         prompt_keys = jax.vmap(lambda i: jax.random.fold_in(base, i))(inputs["ids"])
         keys = jax.vmap(lambda k: jax.vmap(lambda g: jax.random.fold_in(k, g))(jnp.arange(samples)))(prompt_keys)
         R = P * samples
         return LoopState(
-            cache=cache,
+            cache=cache.repeat(samples),
             logits=jnp.repeat(logits, samples, axis=0),
             keys=keys.reshape(R),
             tokens=jnp.zeros((R, sampling.max_new_tokens), jnp.int32),
@@ -164,29 +181,19 @@ class LocalEngine:
             t=jnp.int32(0),
             done=jnp.repeat(~inputs["valid"].any(1), samples),
             lengths=jnp.zeros((R,), jnp.int32),
-            recent=jnp.full((R, len(self._close_ids)), -1, jnp.int32),
-            closed=jnp.zeros((R,), bool),
-            forced=jnp.zeros((R,), jnp.int32),
+            thinking=self._closing and self._closing.begin(R, budget),
         )
 
     def _advance(self, params, s: LoopState, sampling: SamplingConfig) -> LoopState:
         """Draws one token for every row that is not done, then runs the model on it."""
-        stop = jnp.array(self._stop_ids)
-        close = jnp.array(self._close_ids)
-        logprobs_RV = jax.nn.log_softmax(s.logits, axis=-1)
         token = _draw(self._restrict(s, sampling), s.keys, s.t, sampling)
-        forced = s.forced
-        if sampling.thinking_budget is not None:
-            begins = ~s.closed & (s.t >= sampling.thinking_budget)
-            # A marker that the model has begun by itself is finished, not written twice.
-            forced = jnp.where(begins & (forced == 0), _begun(s.recent, self._close_ids), forced)
-            token = jnp.where(begins, close[jnp.minimum(forced, len(self._close_ids) - 1)], token)
-            forced = jnp.where(begins, forced + 1, forced)
+        thinking = s.thinking
+        if self._closing is not None:
+            thinking, token = self._closing.force(thinking, s.t, token)
+            thinking = self._closing.advance(thinking, token)
         token = jnp.where(s.done, 0, token)
-        logprob = jnp.take_along_axis(logprobs_RV, token[:, None], axis=1)[:, 0]
-        recent = jnp.concatenate([s.recent[:, 1:], token[:, None]], axis=1)
-        # A forced marker is complete when all of it is written, even if the tokens before it look like its start.
-        closed = s.closed | jnp.where(forced > 0, forced == len(self._close_ids), (recent == close).all(1))
+        at_token = jnp.take_along_axis(s.logits, token[:, None], axis=1)[:, 0]
+        logprob = at_token - jax.nn.logsumexp(s.logits, axis=-1)
         live = ~s.done
         logits, cache = self._model.apply(
             {"params": params},
@@ -203,30 +210,24 @@ class LocalEngine:
             tokens=s.tokens.at[:, s.t].set(token),
             logprobs=s.logprobs.at[:, s.t].set(jnp.where(live, logprob, 0.0)),
             t=s.t + 1,
-            done=s.done | (token[:, None] == stop).any(1),
+            done=s.done | (token[:, None] == jnp.array(self._stop_ids)).any(1),
             lengths=s.lengths + live,
-            recent=recent,
-            closed=closed,
-            forced=forced,
+            thinking=thinking,
         )
 
     def _restrict(self, s: LoopState, sampling: SamplingConfig) -> Float[Array, "R V"]:
         """Logits without the tokens that would end the thinking too early."""
         if sampling.min_think_tokens == 0:
             return s.logits
-        banned = jnp.zeros((s.logits.shape[1],), bool)
-        banned = banned.at[jnp.array(self._close_ids + self._stop_ids)].set(True)
+        banned = self._closing.early_tokens().at[jnp.array(self._stop_ids)].set(True)
         early = s.t < sampling.min_think_tokens
         return jnp.where(early & banned[None], NEVER, s.logits)
 
 
-def _begun(recent_RW: Int[Array, "R W"], close_ids: tuple[int, ...]) -> Int[Array, "R"]:
-    """How many tokens of the marker the last tokens already are (less than all of them)."""
-    W = len(close_ids)
-    begun = jnp.zeros(recent_RW.shape[0], jnp.int32)
-    for k in range(1, W):
-        begun = jnp.where((recent_RW[:, W - k :] == jnp.array(close_ids[:k])).all(1), k, begun)
-    return begun
+def _fixed_and_scalars(sampling: SamplingConfig, seed: int) -> tuple[SamplingConfig, tuple[np.uint32, np.int32]]:
+    """What a program is compiled for, and what it is given: (seed, budget). All budgets share one program."""
+    budget = sampling.max_new_tokens if sampling.thinking_budget is None else sampling.thinking_budget
+    return dataclasses.replace(sampling, thinking_budget=None), (np.uint32(seed), np.int32(budget))
 
 
 def _draw(logits_RV, keys, t, sampling: SamplingConfig) -> Int[Array, "R"]:
@@ -249,8 +250,7 @@ def _draw(logits_RV, keys, t, sampling: SamplingConfig) -> Int[Array, "R"]:
 
 def _pad_prompts(prompts: Sequence[Prompt], rows: int) -> dict[str, np.ndarray]:
     """Prompts as rectangular arrays of `rows` rows; surplus rows have no valid token and are done at once."""
-    T = max(len(p.tokens) for p in prompts)
-    T = -(-T // LENGTH_BUCKET) * LENGTH_BUCKET
+    T = padded_length(max(len(p.tokens) for p in prompts))
     N = max(len(p.features) for p in prompts)
     S, E = prompts[0].features.shape[1:]
     out = {

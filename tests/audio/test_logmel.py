@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy import fft
 
 from step_audio_r1.audio import log_mel, mel_filters, mel_frames
 
@@ -69,3 +71,13 @@ def test_loudness_only_shifts():
 def test_empty_waveform_is_refused():
     with pytest.raises(ValueError, match="empty"):
         log_mel(np.zeros(0, np.float32))
+
+
+@pytest.mark.parametrize("n", [1, 160, 1000, 40001])
+def test_bit_for_bit_the_recipe_step_by_step(n):
+    padded = np.pad(np.pad(sound(n), (0, 479)), 200, mode="reflect")
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)).astype(np.float32)
+    spectrum = fft.rfft(sliding_window_view(padded, 400)[::160][:-1] * window)
+    y = np.log10(np.maximum((spectrum.real**2 + spectrum.imag**2) @ mel_filters(), np.float32(1e-10)))
+    wanted = (np.maximum(y, y.max() - np.float32(8)) + np.float32(4)) / np.float32(4)
+    np.testing.assert_array_equal(log_mel(sound(n)).view(np.int32), wanted.view(np.int32))

@@ -162,3 +162,17 @@ def test_a_full_disk_is_told_in_one_line_and_leaves_nothing(tmp_path):
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith("read items")]
     assert line.startswith("failed: ") and "File too large" in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.jsonl", "noise.wav"]
+
+
+def test_questions_can_be_worded_as_the_public_models_expect(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full(16_000, 0.1, np.float32), 16_000)
+    row = {"id": "1", "audio": "a.wav", "question": "Who speaks?", "choices": ["a man", "a woman"], "answer": "a man"}
+    source = write_jsonl(tmp_path / "m.jsonl", [row])
+    for style in ("world", "step_audio"):
+        assert prepare.main([f"--source={source}", f"--out={tmp_path / style}", f"--prompts={style}"]) == 0
+    world, public = (
+        Dataset(tmp_path / style).examples("questions")[0].messages[0].parts for style in ("world", "step_audio")
+    )
+    assert [type(part).__name__ for part in world] == ["Audio", "Text"]
+    assert [type(part).__name__ for part in public] == ["Text", "Audio"]
+    assert public[0].text.startswith("Who speaks?\nPlease choose") and public[0].text.endswith("A. a man\nB. a woman\n")

@@ -9,11 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from step_audio_r1.audio import AudioClip, mel_frames
-from step_audio_r1.data.features import ClipFeatures, FeatureStore, build_features, encode_clip
+from step_audio_r1.audio import AudioClip, chunks, mel_frames
+from step_audio_r1.data.features import ClipFeatures, FeatureStore, build_features, encode_chunks
 from step_audio_r1.data.records import from_bytes, to_bytes
 from step_audio_r1.data.store import Dataset, DatasetWriter
 from step_audio_r1.errors import BadInput
+from step_audio_r1.model import log_mel_batch
 from step_audio_r1.text import Audio, Message, Text
 from tests.train.small_model import EXAMPLES
 
@@ -139,6 +140,11 @@ def _encoder():
     return lambda mel, lengths: np.asarray(encode(mel, lengths))
 
 
+def _hear(waveforms, lengths):
+    mel, frames = log_mel_batch(jax.numpy.asarray(waveforms), jax.numpy.asarray(lengths), 16)
+    return _encoder()(mel, frames)
+
+
 @pytest.fixture(scope="module")
 def built(dataset, tmp_path_factory):
     return build_features(
@@ -152,15 +158,36 @@ def test_stored_features_are_those_of_each_clip_alone(dataset, built):
     S = max(mel_frames(n) // 4 for n in LENGTHS)
     assert store.shape == (S, 16)
     for clip in clips:
-        features, tokens = encode_clip(clip, _encoder(), 16, "hf")
+        features, tokens = encode_chunks(chunks(clip), _hear, "hf")
         stored = store.features(clip.id)
         assert stored.dtype == np.float16 and stored.shape == (len(tokens), S, 16)
         assert store.tokens(clip.id) == tokens == [(len(clip.waveform) + 959) // 1280]
-        np.testing.assert_allclose(stored[:, : features.shape[1]], features, atol=2e-3)  # mels travel as float16
-        assert not stored[:, features.shape[1] :].any()
-    memory = ClipFeatures.encode([c.id for c in clips], clips, _encoder(), 16, 16, "hf")
-    assert memory.shape == store.shape
-    np.testing.assert_allclose(memory.features("clip 5000"), store.features("clip 5000"), atol=2e-3)
+        common = min(S, features.shape[1])
+        np.testing.assert_allclose(stored[:, :common], features[:, :common], atol=2e-3)  # mels travel as float16
+        assert not stored[:, common:].any() and not features[:, common:].any()
+    memory = ClipFeatures.encode({clip.id: chunks(clip) for clip in clips}, _hear, 16, "hf")
+    common = min(S, memory.shape[0])
+    np.testing.assert_allclose(
+        memory.features("clip 5000")[:, :common], store.features("clip 5000")[:, :common], atol=2e-3
+    )
+
+
+def test_a_long_recording_is_heard_a_few_chunks_at_a_time():
+    random = np.random.default_rng(0)
+    pieces = [random.normal(size=400_000).astype(np.float32) * 0.1 for _ in range(9)]
+    pieces.append(pieces[0][:70_000])
+    rows = []
+
+    def hear(waveforms, lengths):
+        rows.append(waveforms.shape)
+        return _hear(waveforms, lengths)
+
+    features, tokens = encode_chunks(pieces, hear, "hf")
+    assert rows == [(8, 400_000), (8, 400_000)] and len(features) == 10 and tokens == [313] * 9 + [55]
+    for n in (0, 8, 9):
+        alone, _ = encode_chunks([pieces[n]], _hear, "hf")
+        np.testing.assert_array_equal(features[n, : alone.shape[1]], alone[0])
+        assert not features[n, alone.shape[1] :].any()
 
 
 def test_features_are_made_once_and_travel(dataset, built):

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from step_audio_r1.model import AudioLM, DecoderConfig, EncoderConfig, KVCache, ModelConfig, chunked_head, init_params
+from step_audio_r1.model import (
+    AudioLM,
+    DecoderConfig,
+    EncoderConfig,
+    KVCache,
+    ModelConfig,
+    audio_lm,
+    chunked_head,
+    init_params,
+    unstack_layers,
+)
 
 CONFIG = ModelConfig(
     name="test",
@@ -72,26 +82,37 @@ def _row(rng, T, chunks=1):
     return tokens, slots, features
 
 
-def test_prefill_and_decode_equal_the_full_forward(params):
+@pytest.mark.parametrize("piece", [24, 12, 8])  # prefilled in one piece, two, three
+def test_prefill_and_decode_equal_the_full_forward(params, piece, monkeypatch):
+    monkeypatch.setattr(audio_lm, "PIECE", piece)
     rng = np.random.default_rng(0)
-    tokens, slots, features = _row(rng, 20)
-    positions = np.arange(20)[None]
-    full = run(params, tokens, slots, features, positions, np.ones((1, 20), int), method="hidden")
-    head = params["decoder"]["head"]["kernel"]
-    expected = jnp.where(jnp.arange(50) < 47, full @ head, -1e30)
+    prompts, more, room = np.array([24, 13, 9]), 6, 24  # the last pieces of two of them hold nothing
+    rows = [_row(rng, n + more) for n in prompts]
+    decoder = functools.partial(MODEL.clone(scan_layers=False).apply, method="extend")
+    apart = {"params": params | {"decoder": unstack_layers(params["decoder"], CONFIG.decoder.layers)}}
 
-    extend = functools.partial(run, params, method="extend")
-    cache = KVCache.empty(CONFIG.decoder, 1, 32, jnp.float32)
-    valid = (np.arange(16) < 12)[None]  # prefill of 12 tokens in a bucket of 16
-    pad = np.pad(tokens[:, :12], ((0, 0), (0, 4)))
-    logits, cache = extend(pad, valid, np.where(valid, slots[:, :16], -1), features, cache)
-    np.testing.assert_allclose(logits[0, :47], expected[0, 11, :47], atol=1e-5)
-    none = jnp.zeros((1, 0, 14, 24))
-    for t in range(12, 20):
-        logits, cache = extend(tokens[:, t : t + 1], np.ones((1, 1), bool), np.full((1, 1), -1), none, cache)
-        np.testing.assert_allclose(logits[0, :47], expected[0, t, :47], atol=1e-5)
-    assert int(cache.lengths[0]) == 20
-    assert float(jnp.exp(logits[0, 47:]).max()) == 0.0
+    def padded(column, value=0):
+        cut = [row[column][0, :n] for row, n in zip(rows, prompts)]
+        return np.stack([np.pad(x, (0, room - len(x)), constant_values=value) for x in cut])
+
+    expected = []
+    for tokens, slots, features in rows:
+        T = tokens.shape[1]
+        full = run(params, tokens, slots, features, np.arange(T)[None], np.ones((1, T), int), method="hidden")
+        expected.append(full[0] @ params["decoder"]["head"]["kernel"])
+
+    cache = KVCache.empty(CONFIG.decoder, 3, room + more, jnp.float32)
+    features = np.concatenate([row[2] for row in rows])
+    step = jax.jit(lambda *arguments: decoder(apart, *arguments))
+    logits, cache = step(padded(0), np.arange(room) < prompts[:, None], padded(1, -1), features, cache)
+    none = jnp.zeros((3, 0, 14, 24))
+    for t in range(more):
+        for row in range(3):
+            np.testing.assert_allclose(logits[row, :47], expected[row][prompts[row] + t - 1, :47], atol=1e-5)
+        following = np.array([[row[0][0, n + t]] for row, n in zip(rows, prompts)])
+        logits, cache = step(following, np.ones((3, 1), bool), np.full((3, 1), -1), none, cache)
+    assert cache.lengths.tolist() == [30, 19, 15]
+    assert float(jnp.exp(logits[:, 47:]).max()) == 0.0
 
 
 def test_packed_rows_equal_separate_rows(params):

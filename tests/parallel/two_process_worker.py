@@ -32,7 +32,7 @@ params = init_sharded(CONFIG, mesh, TRAINING, jax.random.key(0))
 params = {name: params[name] for name in ("adaptor", "decoder")}
 prompts = [prompt(0), prompt(1)]
 
-engine = LocalEngine(MODEL, mesh, (39,), (39,))
+engine = LocalEngine(MODEL, mesh, (39,))
 rollout = engine.generate(engine.decode_params(params), prompts, 2, SamplingConfig(max_new_tokens=4), 7)
 
 constant = OptimiserConfig(1e-3, final_fraction=1.0)

@@ -185,7 +185,7 @@ def test_the_critic_learns_a_constant_reward_while_the_actor_waits():
 
 @functools.cache
 def _engine() -> LocalEngine:
-    return LocalEngine(MODEL, ONE, (REAL + 1,), (REAL + 1,))
+    return LocalEngine(MODEL, ONE, (REAL + 1,))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -194,9 +194,8 @@ def test_ppo_raises_the_reward_of_a_bandit(seed):
     state: PPOState = learner().init(fresh(), jax.random.key(seed))
     curve = []
     for iteration in range(10):
-        rollout = _engine().generate(
-            state.actor.params, PROMPTS, 16, SamplingConfig(max_new_tokens=2), seed + 10 * iteration
-        )
+        weights = _engine().decode_params(state.actor.params)
+        rollout = _engine().generate(weights, PROMPTS, 16, SamplingConfig(max_new_tokens=2), seed + 10 * iteration)
         rewards = (rollout.tokens < REAL // 2).mean(1).astype(np.float32)
         rows = rollout_batch(PROMPTS, rollout, rewards, np.ones(32, bool), 32)
         state, metrics = learner().iterate(state, rows, WARMUP + iteration, seed)

@@ -8,7 +8,7 @@ import pytest
 
 from step_audio_r1.errors import BadInput
 from step_audio_r1.parallel import TRAINING, MeshConfig, make_mesh
-from step_audio_r1.rollout import LocalEngine, Prompt, Rollout, SamplingConfig, completion_text, make_prompt
+from step_audio_r1.rollout import Closing, LocalEngine, Prompt, Rollout, SamplingConfig, completion_text, make_prompt
 from step_audio_r1.train import param_shardings
 from tests.train.small_model import CONFIG, MODEL, ONE, REAL, STORE, TOKENIZER, example, initial, prompt
 
@@ -16,11 +16,14 @@ NEW = 8
 G = 2
 FREE = SamplingConfig(max_new_tokens=NEW)
 GREEDY = SamplingConfig(max_new_tokens=NEW, temperature=0)
-UNUSED = CONFIG.decoder.vocab - 1  # padding of the vocabulary: never sampled, so it never stops or closes anything
+UNUSED = CONFIG.decoder.vocab - 1  # padding of the vocabulary: never sampled, so it never stops anything
 
 
-def engine(stop=(UNUSED,), close=(UNUSED,), **options) -> LocalEngine:
-    return LocalEngine(MODEL, ONE, stop, close, **options)
+def engine(stop=(UNUSED,), close=None, **options) -> LocalEngine:
+    """With a marker of these ids, if any, that closes the thinking."""
+    text = TOKENIZER.decode(close or ())
+    closing = Closing(TOKENIZER, text, text, CONFIG.decoder.vocab) if close else None
+    return LocalEngine(MODEL, ONE, stop, closing, **options)
 
 
 @functools.cache
@@ -38,8 +41,13 @@ ENGINE = engine()
 
 
 @functools.cache
+def weights():
+    return ENGINE.decode_params(initial())
+
+
+@functools.cache
 def generate(sampling: SamplingConfig, seed: int = 7) -> Rollout:
-    return ENGINE.generate(initial(), prompts(), G, sampling, seed)
+    return ENGINE.generate(weights(), prompts(), G, sampling, seed)
 
 
 @functools.cache
@@ -72,15 +80,15 @@ def test_a_sample_does_not_depend_on_its_company():
     whole = generate(FREE)
     assert len({tuple(ids) for ids in unstopped()}) == 3 * G  # samples do differ
     assert unstopped() != [generate(FREE, seed=8).ids(r) for r in range(3 * G)]
-    backwards = ENGINE.generate(initial(), prompts()[::-1], G, FREE, 7)
-    few = engine(max_rows=2 * G).generate(initial(), prompts(), G, FREE, 7)
+    backwards = ENGINE.generate(weights(), prompts()[::-1], G, FREE, 7)
+    few = engine(max_rows=2 * G).generate(weights(), prompts(), G, FREE, 7)
     for p in range(3):
         for g in range(G):
             row = p * G + g
             assert few.ids(row) == whole.ids(row)
             assert backwards.ids((2 - p) * G + g) == whole.ids(row)
             np.testing.assert_allclose(few.logprobs[row], whole.logprobs[row], atol=1e-5)
-    alone = ENGINE.generate(initial(), prompts()[1:2], G + 1, FREE, 7)
+    alone = ENGINE.generate(weights(), prompts()[1:2], G + 1, FREE, 7)
     assert [alone.ids(g) for g in range(G)] == unstopped()[G : 2 * G]
 
 
@@ -124,7 +132,7 @@ def test_any_stop_id_ends_a_sample_and_nothing_else_does():
     # 0 stands past the end of every row: as a stop id it must act where it is sampled and nowhere else.
     pairs = ((a, b, 0) for a in free[0] for b in free[3] if a != b)
     stops = next(found for found in pairs if any(not {*found} & {*ids} for ids in free))
-    rollout = engine(stop=stops).generate(initial(), prompts(), G, FREE, 7)
+    rollout = engine(stop=stops).generate(weights(), prompts(), G, FREE, 7)
     reasons = set()
     for row, ids in enumerate(free):
         first = next((t for t, token in enumerate(ids) if token in stops), None)
@@ -156,7 +164,7 @@ def test_a_zero_inside_a_sample_is_a_token_like_any_other():
         Prompt(p.id, np.where(p.audio_slots < 0, order[p.tokens], p.tokens).astype(np.int32), p.audio_slots, p.features)
         for p in prompts()
     ]
-    rollout = ENGINE.generate(params, renamed, G, GREEDY, 7)
+    rollout = ENGINE.generate(ENGINE.decode_params(params), renamed, G, GREEDY, 7)
     expected = generate(GREEDY)
     for r in range(3 * G):
         assert rollout.ids(r) == order[expected.ids(r)].tolist()
@@ -167,7 +175,7 @@ def test_a_zero_inside_a_sample_is_a_token_like_any_other():
 def test_budget_forces_the_marker_after_so_many_tokens(budget):
     close = (1, 9, 1)  # like "\n</think>\n": begins and ends alike
     rollout = engine(close=close).generate(
-        initial(), prompts(), G, SamplingConfig(max_new_tokens=NEW, thinking_budget=budget), 7
+        weights(), prompts(), G, SamplingConfig(max_new_tokens=NEW, thinking_budget=budget), 7
     )
     for row, ids in enumerate(unstopped()):
         found = rollout.ids(row)
@@ -181,16 +189,17 @@ def test_thinking_that_closed_by_itself_is_left_alone():
     free = unstopped()
     marker = (free[0][1], free[0][2])
     rollout = engine(close=marker).generate(
-        initial(), prompts()[:1], 1, SamplingConfig(max_new_tokens=NEW, thinking_budget=4), 7
+        weights(), prompts()[:1], 1, SamplingConfig(max_new_tokens=NEW, thinking_budget=4), 7
     )
     assert rollout.ids(0) == free[0]
 
 
 def test_a_marker_half_written_at_the_budget_is_finished_not_repeated():
     free = unstopped()
-    last = UNUSED - 1  # never sampled: where it stands it was forced
+    last = TOKENIZER.id_of("</response>")
+    assert not any(last in ids for ids in free)  # where it stands it was forced
     rollout = engine(close=(free[0][1], free[0][2], last)).generate(
-        initial(), prompts()[:1], 1, SamplingConfig(max_new_tokens=NEW, thinking_budget=3), 7
+        weights(), prompts()[:1], 1, SamplingConfig(max_new_tokens=NEW, thinking_budget=3), 7
     )
     assert rollout.ids(0)[:4] == [*free[0][:3], last]
     assert last not in rollout.ids(0)[4:]
@@ -199,9 +208,10 @@ def test_a_marker_half_written_at_the_budget_is_finished_not_repeated():
 @pytest.mark.parametrize("wish", ["close", "stop"])
 def test_thinking_cannot_end_before_its_least_length(wish):
     first = generate(GREEDY).ids(0)[0]  # what the model wants to say at once
-    stop, close = ((UNUSED - 1,), (first, UNUSED)) if wish == "close" else ((first,), (UNUSED - 1, UNUSED))
+    other = TOKENIZER.encode("</thinking></response>")
+    stop, close = ((UNUSED,), (first, *other)) if wish == "close" else ((first,), other)
     least = SamplingConfig(max_new_tokens=NEW, temperature=0, min_think_tokens=3, thinking_budget=3)
-    rollout = engine(stop, close).generate(initial(), prompts()[:1], 1, least, 7)
+    rollout = engine(stop, close).generate(weights(), prompts()[:1], 1, least, 7)
     assert rollout.lengths[0] > 3
     assert not set(rollout.ids(0)[:3]) & {*stop, *close}
     assert rollout.ids(0)[3] == close[0]
@@ -213,15 +223,14 @@ def test_stream_yields_the_tokens_of_generate():
     for seed in (7, 2**32 - 1):
         whole = generate(FREE, seed).ids(0)
         expected = whole[: whole.index(stop)] if stop in whole else whole
-        assert list(stopping.stream(initial(), prompts()[0], FREE, seed)) == expected
+        assert list(stopping.stream(weights(), prompts()[0], FREE, seed)) == expected
 
 
 def test_eight_devices_draw_what_one_draws():
     mesh = make_mesh(MeshConfig(2, 2, 2))
     where = {name: param_shardings(CONFIG, mesh, TRAINING)[name] for name in ("adaptor", "decoder")}
-    many = LocalEngine(MODEL, mesh, (UNUSED,), (UNUSED,))
-    params = many.decode_params(jax.device_put(initial(), where))
-    rollout = many.generate(params, prompts(), G, FREE, 7)
+    many = LocalEngine(MODEL, mesh, (UNUSED,))
+    rollout = many.generate(many.decode_params(jax.device_put(initial(), where)), prompts(), G, FREE, 7)
     assert [rollout.ids(r) for r in range(3 * G)] == unstopped()
     np.testing.assert_allclose(rollout.logprobs, generate(FREE).logprobs, atol=1e-4)
 

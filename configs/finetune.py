@@ -1,0 +1,42 @@
+"""Supervised fine-tuning of a public model on your own recordings.
+
+step-audio-r1 prepare --source=my.jsonl --prompts=step_audio --out=data/mine
+step-audio-r1 convert --from_hf=Step-Audio-2-mini --workdir=runs/mine --config=configs/finetune.py:step_audio_2_mini
+step-audio-r1 train --workdir=runs/mine --config=configs/finetune.py:step_audio_2_mini
+
+After the colon stands a function of configs/models.py: step_audio_2_mini, step_audio_r1, or from_parts_7b and its like
+(then `convert --encoder=... --decoder=...`).
+"""
+
+from ml_collections import ConfigDict
+
+from configs import models
+
+
+def get_config(model: str = "step_audio_2_mini") -> ConfigDict:
+    """Two epochs' worth of steps must be set by hand: --config.stages.sft.steps=N."""
+    kind, _, size = model.rpartition("_")
+    sizes = models.from_parts(size.replace("p", ".")) if kind == "from_parts" else getattr(models, model)()
+    sft = {
+        "kind": "sft",
+        "steps": 1000,
+        # 131 072 tokens a step. 25 s of sound are one chunk of 313 tokens.
+        "batch": {"rows": 32, "tokens": 4096, "chunks": 12},
+        "optimiser": {"learning_rate": 1e-5, "warmup_steps": 50, "weight_decay": 0.1},
+        "sources": {"mine:examples": 1.0},
+    }
+    return ConfigDict(
+        {
+            "name": f"{model}, fine-tuned",
+            "seed": 0,
+            "model": sizes,
+            "encoder": "",  # comes with the checkpoint
+            "datasets": {"mine": "data/mine"},
+            "mesh": {"data": 1, "fsdp": -1, "tensor": 1},
+            "order": ("imported", "sft"),
+            # The first stage stands for what `convert` brought in.
+            "stages": {"imported": {**sft, "steps": 0}, "sft": sft},
+            "checkpoint_every": 100,
+            "prompts": "step_audio",
+        }
+    )
