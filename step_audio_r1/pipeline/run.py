@@ -45,8 +45,7 @@ def train(config: RunConfig, workdir_path: Path | str) -> None:
             file=sys.stderr,
         )
         return
-    jax.config.update("jax_compilation_cache_dir", str((workdir / "cache" / "programs").absolute()))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    workdir.keep_programs()
     run = Resources(config, workdir)
     _welcome(config, run)
 
@@ -134,7 +133,7 @@ def _position_at(step: int, config: RunConfig, run: Resources, checkpoints: Chec
 
 
 def newest_params(directory: Path) -> tuple[Resources, Any]:
-    """A run's shared parts and its newest adaptor and decoder; changes nothing in the directory.
+    """A run's shared parts and its newest adaptor and decoder; adds nothing to the directory but compiled programs.
 
     They are float32 master weights; those of a model that was only imported are in its compute dtype, half the memory.
 
@@ -143,6 +142,7 @@ def newest_params(directory: Path) -> tuple[Resources, Any]:
     """
     workdir = Workdir(directory)
     config = workdir.config()
+    workdir.keep_programs()
     run = Resources(config, workdir)
     checkpoints = Checkpoints(workdir.path, config.keep_checkpoints, read_only=True)
     position = find_position(config, run, checkpoints, delete_damaged=False, dtype=config.model.compute_dtype)

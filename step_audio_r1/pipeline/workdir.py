@@ -106,6 +106,11 @@ class Workdir:
         write_json(self / "config.json", new)
         write_json(self / "provenance.json", _provenance(config))
 
+    def keep_programs(self) -> None:
+        """From now on what is compiled is kept in the workdir, and found there by the next command."""
+        jax.config.update("jax_compilation_cache_dir", str((self / "cache" / "programs").absolute()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
     def stages(self) -> dict[str, Any]:
         """What `stages.json` says: {name: {"seconds", "done", "steps"}}."""
         path = self / "stages.json"
