@@ -24,6 +24,7 @@ def compare(name: str, ours: Callable[[], None], peer: Callable[[], None], peer_
     for _ in range(runs):
         # Alternating, so that a busy moment of the machine meets both.
         for label, work in (("ours", ours), ("peer", peer)):
+            time.sleep(0.5)  # thread pools of the other side still spin for a moment
             began = time.perf_counter()
             work()
             seconds[label].append(time.perf_counter() - began)

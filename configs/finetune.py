@@ -1,8 +1,9 @@
-"""Supervised fine-tuning of a public model on your own recordings.
+r"""Supervised fine-tuning of a public model on your own recordings.
 
 step-audio-r1 prepare --source=my.jsonl --prompts=step_audio --out=data/mine
-step-audio-r1 convert --from_hf=Step-Audio-2-mini --workdir=runs/mine --config=configs/finetune.py:step_audio_2_mini
-step-audio-r1 train --workdir=runs/mine --config=configs/finetune.py:step_audio_2_mini
+step-audio-r1 convert --from_hf=Step-Audio-2-mini --workdir=runs/mine --config=configs/finetune.py:step_audio_2_mini \
+  --config.stages.sft.steps=2000
+step-audio-r1 train --workdir=runs/mine --config=configs/finetune.py:step_audio_2_mini --config.stages.sft.steps=2000
 
 After the colon stands a function of configs/models.py: step_audio_2_mini, step_audio_r1, or from_parts_7b and its like
 (then `convert --encoder=... --decoder=...`).
@@ -14,7 +15,7 @@ from configs import models
 
 
 def get_config(model: str = "step_audio_2_mini") -> ConfigDict:
-    """Two epochs' worth of steps must be set by hand: --config.stages.sft.steps=N."""
+    """One stage of SFT on the dataset "mine"; `convert` and `train` are given the same overrides."""
     kind, _, size = model.rpartition("_")
     sizes = models.from_parts(size.replace("p", ".")) if kind == "from_parts" else getattr(models, model)()
     sft = {
@@ -32,11 +33,15 @@ def get_config(model: str = "step_audio_2_mini") -> ConfigDict:
             "model": sizes,
             "encoder": "",  # comes with the checkpoint
             "datasets": {"mine": "data/mine"},
+            # Trained weights are split over fsdp; asking keeps them whole along it and splits them over tensor.
             "mesh": {"data": 1, "fsdp": -1, "tensor": 1},
             "order": ("imported", "sft"),
             # The first stage stands for what `convert` brought in.
             "stages": {"imported": {**sft, "steps": 0}, "sft": sft},
             "checkpoint_every": 100,
+            # Chains of the public models have thousands of tokens.
+            "evaluation": {"max_new_tokens": 4096},
+            "decode_rows": 8,
             "prompts": "step_audio",
         }
     )

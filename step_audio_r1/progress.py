@@ -9,16 +9,21 @@ from tqdm import tqdm
 class Progress:
     """Counts `total` items of `unit`. Use as a context manager and call `advance`.
 
-    On a terminal it is a tqdm bar; elsewhere a line at most every `every_s` seconds, plus a first and a last one.
+    On a terminal it is a tqdm bar; elsewhere a line at most every `every_s` seconds, plus a last one. With `brief`
+    nothing is said of what takes no longer than `every_s`.
     """
 
-    def __init__(self, label: str, total: int, unit: str = "it", start: int = 0, every_s: float = 10.0):
+    def __init__(
+        self, label: str, total: int, unit: str = "it", start: int = 0, every_s: float = 10.0, brief: bool = False
+    ):
         self.label, self.total, self.unit, self.done = label, total, unit, start
         self._start, self._began, self._every_s = start, time.monotonic(), every_s
         self._printed = self._began
+        self._brief = brief
         self._bar = None
         if sys.stderr.isatty():
-            self._bar = tqdm(total=total, initial=start, desc=label, unit=unit, dynamic_ncols=True)
+            delay = every_s if brief else 0
+            self._bar = tqdm(total=total, initial=start, desc=label, unit=unit, dynamic_ncols=True, delay=delay)
 
     def __enter__(self) -> "Progress":
         return self
@@ -26,7 +31,7 @@ class Progress:
     def __exit__(self, kind, *_) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif kind is None and self.done > self._start:
+        elif kind is None and self.done > self._start and (self._printed > self._began or not self._brief):
             self._line("")
 
     def advance(self, count: int = 1, note: str = "") -> None:

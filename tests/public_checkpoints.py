@@ -11,6 +11,11 @@ from safetensors.numpy import save_file
 ROWS, D, LAYERS, HEADS, KV, FFN = 512, 32, 2, 4, 2, 48
 E = 16  # encoder width, with 2 heads
 
+# The same in our words, for overrides of a config.
+DECODER_SIZES = {"vocab": ROWS, "d_model": D, "layers": LAYERS, "heads": HEADS, "kv_heads": KV, "head_dim": D // HEADS}
+DECODER_SIZES |= {"ffn": FFN, "max_positions": 4096}
+ENCODER_SIZES = {"d_model": E, "layers": 1, "heads": 2, "ffn": 4 * E}
+
 TEXT_CONFIG = {
     "vocab_size": ROWS,
     "hidden_size": D,

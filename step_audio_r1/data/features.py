@@ -29,6 +29,8 @@ Encode = Callable[[np.ndarray, np.ndarray], np.ndarray]
 Hear = Callable[[np.ndarray, np.ndarray], np.ndarray]
 # Chunks of one recording that are heard at once: an hour has 144.
 _CHUNKS_AT_ONCE = 8
+# Mel frames of a chunk that counts as short, and of one as long as it can be.
+_SHORT, _FULL = 400, mel_frames(CHUNK_SAMPLES)
 
 
 def clip_mels(clip: AudioClip, mel_bins: int) -> tuple[list[np.ndarray], list[int]]:
@@ -128,8 +130,7 @@ class FeatureStore:
         """Two datasets may hold the same clip, but not two clips of one name: examples would hear the wrong one."""
         if name not in self._where:
             return
-        before = self.features(name)
-        if not np.array_equal(before, self._arrays[part][a:b]):
+        if not np.array_equal(self.features(name), fit_frames(self._arrays[part][a:b], self.shape[0])):
             raise BadInput(
                 f"clip {name!r}: two datasets ({self._parts[self._where[name][0]][0].name} and "
                 f"{self._parts[part][0].name}) have different sounds of this id; prepare one of them with other paths"
@@ -137,8 +138,8 @@ class FeatureStore:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(S, E) of a chunk."""
-        return self._arrays[0].shape[1:]
+        """(S, E) of a chunk, S of the dataset with the longest ones."""
+        return max(a.shape[1] for a in self._arrays), self._arrays[0].shape[2]
 
     def __getstate__(self):
         return self._parts
@@ -153,7 +154,7 @@ class FeatureStore:
     def features(self, clip: str) -> np.ndarray:
         """f16[N, S, E] of the clip's chunks."""
         part, a, b = self._where[clip]
-        return np.asarray(self._arrays[part][a:b])
+        return fit_frames(np.asarray(self._arrays[part][a:b]), self.shape[0])
 
 
 def fingerprint(*parts: str | bytes | Path) -> str:
@@ -181,48 +182,86 @@ def _mels_at(task: tuple[str, int, int]) -> tuple[list[np.ndarray], list[int]]:
 
 
 def build_features(
-    dataset: Dataset,
-    out: Path,
-    encode: Encode,
-    mel_bins: int,
-    token_count: TokenCount,
-    workers: int,
-    batch: int = 64,
+    dataset: Dataset, out: Path, encode: Encode, mel_bins: int, token_count: TokenCount, workers: int, rows: int = 64
 ) -> Path:
-    """Encodes every clip of `dataset` once into `out` (features.npy, tokens.npy, starts.npy); reuses what is there."""
+    """Encodes every clip of `dataset` once into `out` (features.npy, tokens.npy, starts.npy); reuses what is there.
+
+    Memory is bounded however long the clips are: what has been encoded goes to disk.
+
+    Args:
+      dataset, out: what to encode, and where to.
+      encode: of mel frames.
+      mel_bins, token_count: of the model.
+      workers: processes that make log-mels.
+      rows: short chunks that are encoded at once; of 25 s ones an eighth.
+    """
     if (out / "features.npy").exists():
         return out
     count = len(dataset.clip_ids)
     tasks = [(str(dataset.directory), i, mel_bins) for i in range(count)]
-    features, tokens, starts = [], [], [0]
+    tokens, starts = [], [0]
     with atomic_path(out) as work, Progress(f"encode {dataset.directory.name}", count, "clip") as progress:
-        mels_of = map_in_workers(_mels_at, tasks, workers)
-        for at in range(0, count, batch):
-            rows, lengths = [], []
-            for _ in range(min(batch, count - at)):
-                mels, samples = next(mels_of)
-                rows += mels
-                lengths += [mel_frames(n) for n in samples]
-                tokens += [audio_tokens(n, token_count) for n in samples]
-                starts.append(starts[-1] + len(mels))
-            features.append(_encode_padded(encode, rows, lengths, batch))
-            progress.advance(min(batch, count - at))
         work.mkdir()
-        S = max(f.shape[1] for f in features)
-        whole = np.concatenate([np.pad(f, ((0, 0), (0, S - f.shape[1]), (0, 0))) for f in features])
-        np.save(work / "features.npy", whole)
+        parts = _Parts(work, encode, rows)
+        for mels, samples in map_in_workers(_mels_at, tasks, workers):
+            tokens += [audio_tokens(n, token_count) for n in samples]
+            starts.append(starts[-1] + len(mels))
+            for mel, n in zip(mels, samples):
+                parts.add(mel, mel_frames(n))
+            progress.advance()
+        parts.join(work / "features.npy")
         np.save(work / "tokens.npy", np.array(tokens, np.int32))
         np.save(work / "starts.npy", np.array(starts, np.int64))
     return out
 
 
-def _encode_padded(encode: Encode, rows: list[np.ndarray], lengths: list[int], batch: int) -> np.ndarray:
-    """Encodes `rows` with the row count padded to a multiple of `batch`, so that few programs are compiled."""
-    width = max(len(r) for r in rows)
-    padded = -(-len(rows) // batch) * batch
-    mel = np.zeros((padded, width, rows[0].shape[1]), np.float32)
-    frames = np.ones(padded, np.int32) * 8
-    for i, row in enumerate(rows):
-        mel[i, : len(row)] = row
-        frames[i] = lengths[i]
-    return np.asarray(encode(mel, frames), np.float16)[: len(rows)]
+class _Parts:
+    """Features on their way to disk: chunks are encoded a few at a time, each group into a file of its own."""
+
+    def __init__(self, folder: Path, encode: Encode, rows: int):
+        self._folder, self._encode, self._rows = folder, encode, rows
+        self._waiting: list[tuple[np.ndarray, int]] = []
+        self._files: list[Path] = []
+
+    def add(self, mel: np.ndarray, frames: int) -> None:
+        """Takes the log-mel [F, M] of the next chunk, of which `frames` are sound."""
+        # A group is encoded in as many rows as its longest chunk allows; a longer one begins the next group.
+        if self._waiting and len(self._waiting) >= self._rows_for(self._width(len(mel))):
+            self._encode_waiting()
+        self._waiting.append((mel, frames))
+
+    def join(self, out: Path) -> None:
+        """Writes f16[chunks, S, E], S of the longest, and removes the parts."""
+        if self._waiting:
+            self._encode_waiting()
+        arrays = [np.load(file, mmap_mode="r") for file in self._files]
+        shape = (sum(len(a) for a in arrays), max(a.shape[1] for a in arrays), arrays[0].shape[2])
+        whole = np.lib.format.open_memmap(out, "w+", np.float16, shape)
+        at = 0
+        for array, file in zip(arrays, self._files):
+            whole[at : at + len(array), : array.shape[1]] = array
+            at += len(array)
+            file.unlink()
+        whole.flush()
+
+    def _width(self, longest: int = 0) -> int:
+        """Frames that the group is padded to, a chunk of `longest` frames among it."""
+        width = max([longest, *(len(mel) for mel, _ in self._waiting)])
+        # Few widths, so that few programs are compiled; the clips of one world are all alike, and keep theirs.
+        return width if width <= _SHORT else min(-(-width // _SHORT) * _SHORT, max(width, _FULL))
+
+    def _rows_for(self, width: int) -> int:
+        return max(1, self._rows // 8, min(self._rows, self._rows * _SHORT // width))
+
+    def _encode_waiting(self) -> None:
+        width = self._width()
+        rows = self._rows_for(width)
+        mel = np.zeros((rows, width, self._waiting[0][0].shape[1]), np.float32)
+        frames = np.full(rows, 8, np.int32)
+        for i, (chunk, length) in enumerate(self._waiting):
+            mel[i, : len(chunk)] = chunk
+            frames[i] = length
+        file = self._folder / f"part-{len(self._files):06d}.npy"
+        np.save(file, np.asarray(self._encode(mel, frames), np.float16)[: len(self._waiting)])
+        self._files.append(file)
+        self._waiting = []

@@ -11,7 +11,13 @@ from step_audio_r1.interop.exporting import (
 from step_audio_r1.interop.from_parts import parts_config, parts_tensors
 from step_audio_r1.interop.importing import import_params
 from step_audio_r1.interop.names import PARTS
-from step_audio_r1.interop.public_config import decoder_from_public, encoder_from_public, from_public, to_public
+from step_audio_r1.interop.public_config import (
+    decoder_from_public,
+    encoder_from_public,
+    from_public,
+    to_public,
+    with_dtype,
+)
 from step_audio_r1.interop.source import read_tensors
 from step_audio_r1.interop.tensor_files import FileTensor, Outgoing, read_header, write_file
 
@@ -35,6 +41,7 @@ __all__ = [
     "read_header",
     "read_tensors",
     "to_public",
+    "with_dtype",
     "write_file",
     "write_shards",
 ]

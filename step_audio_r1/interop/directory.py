@@ -1,10 +1,8 @@
 """What a public checkpoint directory holds beside its weights: tokenizer, generation settings, the model's own code."""
 
-import shutil
 from pathlib import Path
 
 from step_audio_r1.errors import BadInput
-from step_audio_r1.interop.source import INDEX
 
 CONFIG = "config.json"
 # Copied along and never run: public loaders look for the model's code beside its weights.
@@ -24,13 +22,18 @@ def companions(directory: Path) -> list[Path]:
         path
         for path in directory.iterdir()
         if path.suffix in _SUFFIXES
-        and path.name not in (CONFIG, INDEX)
+        and path.name != CONFIG
+        and not path.name.endswith(".index.json")
         and path.is_file()
         and path.stat().st_size <= _LARGEST
     )
 
 
 def copy_companions(source: Path, destination: Path) -> None:
-    """Copies them. Raises BadInput as `companions` does."""
+    """Copies them. Raises BadInput as `companions` does, or if one cannot be read."""
     for path in companions(source):
-        shutil.copyfile(path, destination / path.name)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise BadInput(f"{path}: cannot be read: {error.strerror}; is the checkpoint complete?") from error
+        (destination / path.name).write_bytes(data)

@@ -1,6 +1,7 @@
 """Our parameters, and tensors of other checkpoints, to safetensors files in the public layout."""
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,14 @@ def export_params(
 
 
 def new_directory(path: Path):
-    """`atomic_path` for a directory that must be new or empty. Raises BadInput if it has files already."""
+    """`atomic_path` for a directory that must be new or empty.
+
+    Raises:
+      BadInput: it has files already, or cannot be put in place by a rename.
+    """
+    path = path.resolve()  # a link to an empty directory elsewhere means that directory
+    if path == Path.cwd() or os.path.ismount(path):
+        raise BadInput(f"{path}: is where this command runs, or a whole file system; give a new directory in it")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise BadInput(f"{path}: exists and is not an empty directory; give a new one")
     return atomic_path(path)

@@ -14,6 +14,7 @@ from step_audio_r1.interop.names import PARTS, Entry, public_sharding
 from step_audio_r1.interop.source import chosen_entries, read_tensors
 from step_audio_r1.interop.tensor_files import FileTensor, row_blocks
 from step_audio_r1.model import ModelConfig
+from step_audio_r1.progress import Progress
 
 
 def import_params(
@@ -43,30 +44,36 @@ def import_params(
     """
     tensors = read_tensors(source, config, parts)
     out: dict[str, Any] = {}
-    for entry in chosen_entries(config, parts):
-        *parents, last = entry.path.split("/")
-        node = out
-        for name in parents:
-            node = node.setdefault(name, {})
-        sharding = (
-            None
-            if shardings is None
-            else functools.reduce(lambda tree, key: tree[key], entry.path.split("/"), shardings)
-        )
-        node[last] = _place(entry, [tensors[name] for name in entry.names], sharding, jnp.dtype(dtype))
+    with Progress(f"read {Path(source).name}", len(tensors), "tensor", brief=True) as progress:
+        for entry in chosen_entries(config, parts):
+            *parents, last = entry.path.split("/")
+            node = out
+            for name in parents:
+                node = node.setdefault(name, {})
+            sharding = None if shardings is None else entry.leaf_of(shardings)
+            own = [tensors[name] for name in entry.names]
+            node[last] = _place(entry, own, sharding, jnp.dtype(dtype), progress)
     return out
 
 
-def _place(entry: Entry, tensors: Sequence[FileTensor], sharding: NamedSharding | None, dtype: jnp.dtype) -> jax.Array:
+def _place(
+    entry: Entry,
+    tensors: Sequence[FileTensor],
+    sharding: NamedSharding | None,
+    dtype: jnp.dtype,
+    progress: Progress,
+) -> jax.Array:
     """One parameter."""
     where = public_sharding(entry, sharding)
     if not entry.stacked:
+        progress.advance()
         return _turned(_on_devices(tensors[0], where), entry.reversed, dtype, sharding)
     stack = jnp.zeros(entry.shape, dtype, device=sharding)
     for layer, tensor in enumerate(tensors):
         stack = _inserted(stack, _on_devices(tensor, where), layer, entry.reversed, sharding)
         # Dispatch runs ahead of the transfers; without this, so would the copies on the host.
         jax.block_until_ready(stack)
+        progress.advance()
     return stack
 
 

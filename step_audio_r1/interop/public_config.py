@@ -1,6 +1,8 @@
 """Public `config.json` <-> our sizes: Step-Audio (flat or with a nested `text_config`), Qwen2.5, Qwen2-Audio."""
 
 import dataclasses
+import math
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,18 @@ def to_public(config: ModelConfig, dtype: str) -> dict[str, Any]:
     return public
 
 
+def with_dtype(public: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """A public config that says that the weights are stored as `dtype`, wherever it says so."""
+    out = {"torch_dtype": dtype} if not {"dtype", "torch_dtype"} & public.keys() else {}
+    for key, value in public.items():
+        if key in ("dtype", "torch_dtype"):  # transformers 5 says it shorter
+            value = dtype
+        elif key == "text_config" and isinstance(value, dict) and {"dtype", "torch_dtype"} & value.keys():
+            value = with_dtype(value, dtype)
+        out[key] = value
+    return out
+
+
 def from_public(path: Path | str) -> ModelConfig:
     """Reads the `config.json` of a Step-Audio model (or one of ours); what it leaves open is as in the public models.
 
@@ -87,15 +101,18 @@ def from_public(path: Path | str) -> ModelConfig:
     _check_fixed(path, audio, _FIXED_AUDIO)
     encoder = _sizes(path, audio, _ENCODER, EncoderConfig)
     decoder = _decoder(path, text)
-    real_rows = PUBLIC_REAL_ROWS if decoder.vocab == PUBLIC_ROWS else None
+    real_rows = ours.get("real_vocab", PUBLIC_REAL_ROWS if decoder.vocab == PUBLIC_ROWS else None)
+    if real_rows is not None:
+        _positive(path, f"{OURS}.real_vocab", real_rows)
     # Step-Audio's head is never the token table; a library that rewrote the config may have set the flag by mistake.
-    decoder = dataclasses.replace(decoder, tied=ours.get("tied", False), real_vocab=ours.get("real_vocab", real_rows))
-    known = {field: ours[field] for field in _OURS if field in ours}
+    decoder = dataclasses.replace(decoder, tied=ours.get("tied", False) is True, real_vocab=real_rows)
+    known = _ours(path, ours)
     if audio.get("llm_dim", decoder.d_model) != decoder.d_model:
         raise BadInput(f"{path}: llm_dim={audio['llm_dim']} is not hidden_size={decoder.d_model}")
+    wide = 4 * encoder["d_model"]
     try:
         return ModelConfig(
-            encoder=EncoderConfig(**encoder, ffn=ours.get("encoder_ffn", 4 * encoder["d_model"])),
+            encoder=EncoderConfig(**encoder, ffn=_positive(path, "encoder_ffn", ours.get("encoder_ffn", wide))),
             decoder=decoder,
             **{"name": path.absolute().parent.name, **known},
         )
@@ -165,7 +182,9 @@ def _decoder(path: Path, text: Mapping[str, Any]) -> DecoderConfig:
     tied = text.get("tie_word_embeddings", False)
     if not isinstance(tied, bool):
         raise BadInput(f"{path}: tie_word_embeddings={tied!r}: expected true or false")
-    head_dim = text.get("head_dim") or sizes["d_model"] // sizes["heads"]
+    head_dim = _positive(path, "head_dim", text.get("head_dim") or sizes["d_model"] // sizes["heads"])
+    if head_dim % 2:
+        raise BadInput(f"{path}: head_dim={head_dim}: is odd; rotary positions need pairs")
     try:
         return DecoderConfig(**sizes, head_dim=head_dim, tied=tied)
     except BadInput as error:
@@ -188,7 +207,29 @@ def _sizes(path: Path, part: Mapping[str, Any], table: Mapping[str, tuple[str, .
             raise BadInput(f"{path}: {keys[0]} is missing; is it the config.json of such a model?")
         value = values[0]
         allowed = (int, float) if kinds[field] is float else (int,)
-        if isinstance(value, bool) or not isinstance(value, allowed) or value <= 0:
-            raise BadInput(f"{path}: {keys[0]}={value!r}: expected a positive number")
-        out[field] = float(value) if kinds[field] is float else value
+        out[field] = (float if kinds[field] is float else int)(_positive(path, keys[0], value, allowed))
+    return out
+
+
+def _positive(path: Path, key: str, value: Any, kinds: tuple[type, ...] = (int,)) -> Any:
+    if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < math.inf:
+        raise BadInput(f"{path}: {key}={value!r}: expected a positive number")
+    return value
+
+
+def _ours(path: Path, ours: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of ModelConfig that only our own exports state, each of its type."""
+    hints = typing.get_type_hints(ModelConfig)
+    out = {}
+    for field in _OURS:
+        if field not in ours:
+            continue
+        value, options = ours[field], typing.get_args(hints[field])
+        if options and value not in options:
+            raise BadInput(f"{path}: {OURS}.{field}={value!r}: expected one of {', '.join(options)}")
+        if not options and hints[field] is int:
+            _positive(path, f"{OURS}.{field}", value)
+        if hints[field] is str and not isinstance(value, str):
+            raise BadInput(f"{path}: {OURS}.{field}={value!r}: expected text")
+        out[field] = value
     return out

@@ -89,6 +89,8 @@ def _files(source: Path) -> tuple[list[Path], dict[str, str] | None]:
         return [source], None
     if not (source / INDEX).exists():
         if not (source / SINGLE).exists():
+            if any(source.glob("*.bin")):
+                raise BadInput(f"{source}: its weights are pickled (*.bin); get the checkpoint as safetensors")
             raise BadInput(f"{source}: has neither {SINGLE} nor {INDEX}; is it a checkpoint directory?")
         return [source / SINGLE], None
     index = read_json(source / INDEX)

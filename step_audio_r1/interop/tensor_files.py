@@ -23,6 +23,7 @@ from step_audio_r1.errors import BadInput
 DTYPES = {"F32": jnp.dtype("float32"), "BF16": jnp.dtype("bfloat16"), "F16": jnp.dtype("float16")}
 CODES = {dtype.name: code for code, dtype in DTYPES.items()}
 BLOCK_BYTES = 64 * 2**20
+_LONGEST_HEADER = 100 * 10**6  # the format's own limit
 
 
 @dataclass(frozen=True)
@@ -95,15 +96,18 @@ def read_header(path: Path) -> dict[str, FileTensor]:
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            text = file.read(length) if length <= size else b""
-    except OSError as error:
-        reason = error.strerror or str(error)
+            start = file.read(8)
+            length = int.from_bytes(start, "little")
+            text = file.read(length) if length <= min(size, _LONGEST_HEADER) else b""
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or str(error)
         raise BadInput(f"{path}: cannot be read: {reason}; is the checkpoint complete?") from error
     try:
         header = json.loads(text)
         tensors = [_entry(path, name, item, 8 + length) for name, item in header.items() if name != "__metadata__"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if start == b"version ":  # a Git LFS pointer
+            raise BadInput(f"{path}: only points to the file; fetch it with `git lfs pull`") from error
         raise BadInput(f"{path}: truncated, damaged or not a safetensors file; copy it again") from error
     for tensor, stop in tensors:
         if stop > size:
@@ -115,7 +119,7 @@ def read_header(path: Path) -> dict[str, FileTensor]:
         with safe_open(path, framework="np"):
             pass
     except (SafetensorError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise BadInput(f"{path}: damaged or not a safetensors file ({reason}); copy it again") from error
     return {tensor.name: tensor for tensor, _ in tensors}
 

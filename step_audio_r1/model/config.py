@@ -19,6 +19,8 @@ class EncoderConfig:
 
     def __post_init__(self):
         _divides("encoder.heads", self.heads, "encoder.d_model", self.d_model)
+        if self.d_model % 2:
+            raise BadInput(f"model.encoder.d_model={self.d_model} is odd; its positions are sines and cosines")
 
 
 @dataclasses.dataclass(frozen=True)

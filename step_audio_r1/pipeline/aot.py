@@ -30,6 +30,7 @@ from step_audio_r1.parallel import (
     batch_sharding,
     make_mesh,
     program_cost,
+    replicated,
 )
 from step_audio_r1.rl import PPO, PPOConfig, RolloutBatch, Scored
 from step_audio_r1.rollout import abstract_weights

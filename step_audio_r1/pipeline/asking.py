@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from step_audio_r1.audio import SAMPLE_RATE
+from step_audio_r1.audio import SAMPLE_RATE, audio_tokens
 from step_audio_r1.data.features import ClipFeatures
 from step_audio_r1.data.records import Example
 from step_audio_r1.data.world.truth import CLIP_SECONDS
+from step_audio_r1.errors import BadInput
 from step_audio_r1.pipeline.run import newest_params
 from step_audio_r1.rollout import SamplingConfig, make_prompt
 from step_audio_r1.text import Message, StreamDecoder, extract_choice, format_named, parse, question_parts
@@ -59,6 +60,7 @@ class Asker:
           BadInput: prompt and turn do not fit into the positions that the model was made for.
         """
         run, config = self.run, self.run.config
+        self._check_length(recordings)
         # Two of the recordings may be the same file.
         heard = {f"{i}:{path}": pieces for i, (path, pieces) in enumerate(recordings)}
         store = ClipFeatures.encode(heard, run.hear, config.model.encoder.d_model, config.model.token_count)
@@ -75,14 +77,26 @@ class Asker:
             min_think_tokens=0 if thinking_budget == 0 else 1,
             thinking_budget=thinking_budget or None,
         )
+        tokens = run.engine.stream(self._params, prompt, sampling, seed)
         form = format_named(config.format)
         yield form.empty_think if arm == "direct" else form.open
         decoder, count = StreamDecoder(run.tokenizer), 0
-        for token in run.engine.stream(self._params, prompt, sampling, seed):
+        for token in tokens:
             count += 1
             yield decoder.push(token)
         yield decoder.flush()
         self.was_cut = count == max_new_tokens
+
+    def _check_length(self, recordings: Recordings) -> None:
+        """Told before an hour is encoded for nothing."""
+        model = self.run.config.model
+        count = sum(audio_tokens(len(piece), model.token_count) for _, pieces in recordings for piece in pieces)
+        positions = model.decoder.max_positions
+        if count >= positions:
+            raise BadInput(
+                f"--audio: {count} audio tokens, but the model was made for {positions} in all: "
+                f"at most {positions // 750} minutes of sound; cut it"
+            )
 
     def result(self, text: str, choices: Sequence[str]) -> dict[str, Any]:
         """What `ask --json` prints: {think, response, answer, status}; `answer` is the choice that was named."""

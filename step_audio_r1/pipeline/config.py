@@ -215,6 +215,12 @@ class RunConfig:
             raise BadInput("config.evaluation.questions=0: a stage measures answers; give it some questions")
 
 
+def with_real_vocab(config: RunConfig, rows: int | None) -> RunConfig:
+    """The config with `model.decoder.real_vocab` set."""
+    decoder = dataclasses.replace(config.model.decoder, real_vocab=rows)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, decoder=decoder))
+
+
 def run_config(values: Mapping[str, Any]) -> RunConfig:
     """Builds and checks a RunConfig from nested dicts.
 

@@ -10,13 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flax.traverse_util import flatten_dict
+
 from step_audio_r1.data.batches import BatchConfig
 from step_audio_r1.errors import BadInput
+from step_audio_r1.eval import EvalConfig
 from step_audio_r1.files import read_json, remove_leftovers_of, write_json
 from step_audio_r1.interop import (
     CONFIG,
     FileTensor,
     Outgoing,
+    companions,
     copy_companions,
     from_public,
     new_directory,
@@ -26,12 +30,13 @@ from step_audio_r1.interop import (
     parts_tensors,
     read_tensors,
     to_public,
+    with_dtype,
     write_file,
     write_shards,
 )
 from step_audio_r1.model import ModelConfig
 from step_audio_r1.parallel import MeshConfig
-from step_audio_r1.pipeline.config import RunConfig, SFTStage, run_config, steps_of
+from step_audio_r1.pipeline.config import RunConfig, SFTStage, run_config, steps_of, with_real_vocab
 from step_audio_r1.pipeline.run import newest_params
 from step_audio_r1.pipeline.workdir import IMPORTED, Workdir
 from step_audio_r1.text import SPECIAL_TOKENS, Tokenizer
@@ -54,6 +59,7 @@ def import_workdir(source: Path, directory: Path, values: Mapping[str, Any] | No
       BadInput: the checkpoint is damaged or incomplete, or does not fit the config.
     """
     _require_directory(source)
+    companions(source)  # a missing tokenizer is told first
     tokenizer = Tokenizer.load(source)
     _check_special_tokens(tokenizer, source)
     model = from_public(source / CONFIG)
@@ -141,13 +147,15 @@ def export_workdir(directory: Path, out: Path, dtype: str | None = None) -> None
         else:
             trained = [outgoing_file(tensor, name, dtype) for name, tensor in rest.items()]
         write_shards(work, [*(outgoing_file(tensor, name, dtype) for name, tensor in heard.items()), *trained])
-        if workdir.imported.exists():
-            copy_companions(workdir.imported, work)
-            public = read_json(workdir.imported / CONFIG)
-        else:
+        if not workdir.imported.exists():
             shutil.copyfile(workdir.tokenizer, work / workdir.tokenizer.name)
-            public = to_public(model, dtype or EXPORT_DTYPE)
-        write_json(work / CONFIG, public if dtype is None else {**public, "torch_dtype": dtype})
+            write_json(work / CONFIG, to_public(model, dtype or EXPORT_DTYPE))
+            return
+        copy_companions(workdir.imported, work)
+        if dtype is None:
+            shutil.copyfile(workdir.imported / CONFIG, work / CONFIG)
+        else:
+            write_json(work / CONFIG, with_dtype(read_json(workdir.imported / CONFIG), dtype))
 
 
 def _stored_tensors(workdir: Workdir, model: ModelConfig) -> tuple[dict[str, FileTensor], dict[str, FileTensor]]:
@@ -186,21 +194,33 @@ def _write_workdir(
 def _config(model: ModelConfig, values: Mapping[str, Any] | None) -> RunConfig:
     """The config of a workdir that begins with this model."""
     if values is None:
-        stage = SFTStage("sft", 0, BatchConfig(), OptimiserConfig(), {})
-        # Every device holds its share: one alone could not hold the public models.
-        mesh = MeshConfig(data=1, fsdp=-1)
-        order = (IMPORTED,)
-        return RunConfig(f"{model.name}, imported", 0, model, order, {IMPORTED: stage}, mesh=mesh, prompts="step_audio")
+        return RunConfig(
+            f"{model.name}, imported",
+            0,
+            model,
+            (IMPORTED,),
+            {IMPORTED: SFTStage("sft", 0, BatchConfig(), OptimiserConfig(), {})},
+            encoder="",  # comes with the model
+            # Decoding keeps weights whole along data and fsdp; one device alone could not hold the public models.
+            mesh=MeshConfig(data=1, tensor=-1),
+            # Chains of the public models have thousands of tokens.
+            evaluation=EvalConfig(max_new_tokens=4096),
+            decode_rows=8,
+            prompts="step_audio",
+        )
     config = run_config(values)
     first = config.stages[config.order[0]]
     if config.order[0] != IMPORTED or steps_of(first) or first.kind != "sft":
         raise BadInput(f"config.order: the first stage must be {IMPORTED!r}, an sft stage of 0 steps")
-    for part in ("encoder", "decoder"):
-        theirs, ours = (dataclasses.asdict(getattr(m, part)) for m in (model, config.model))
-        for field, value in theirs.items():
-            if field != "real_vocab" and ours[field] != value:
-                raise BadInput(f"config.model.{part}.{field}={ours[field]!r}: the checkpoint has {value!r}; set that")
-    return config
+    if config.prompts != "step_audio":
+        raise BadInput(f"config.prompts={config.prompts!r}: the public models are asked as 'step_audio' says; set that")
+    theirs, ours = (flatten_dict(dataclasses.asdict(m), sep=".") for m in (model, config.model))
+    for field, value in theirs.items():
+        sized = field.startswith(("encoder.", "decoder.")) or field == "adaptor_hidden"
+        if sized and field != "decoder.real_vocab" and ours[field] != value:
+            raise BadInput(f"config.model.{field}={ours[field]!r}: the checkpoint has {value!r}; set that")
+    # Which rows have a token is the tokenizer's to say.
+    return with_real_vocab(config, model.decoder.real_vocab)
 
 
 def _require_directory(source: Path) -> None:

@@ -1,12 +1,12 @@
 """What stages and commands share: mesh, model, tokenizer, frozen encoder, datasets with cached features, engine."""
 
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from step_audio_r1.audio import AudioClip, chunks
@@ -26,7 +26,7 @@ from step_audio_r1.errors import BadInput
 from step_audio_r1.files import write_bytes
 from step_audio_r1.interop import import_params
 from step_audio_r1.model import AudioLM, log_mel_batch
-from step_audio_r1.parallel import TRAINING, make_mesh, replicated
+from step_audio_r1.parallel import TRAINING, batch_sharding, make_mesh, replicated
 from step_audio_r1.pipeline.config import RunConfig
 from step_audio_r1.pipeline.workdir import Workdir
 from step_audio_r1.rollout import Closing, LocalEngine
@@ -73,6 +73,8 @@ class Resources:
         """The frozen encoder's parameters, replicated; copied into a new workdir first, so that a run is whole."""
         path, model = self.workdir.encoder, self.config.model
         if not path.exists():
+            if self.workdir.imported.exists():
+                raise BadInput(f"{path}: is missing; convert the model again")
             write_bytes(path, encoder_source(self.config).read_bytes())
         everywhere = jax.tree.map(lambda _: replicated(self.mesh), param_shardings(model, self.mesh, TRAINING))
         return import_params(path, model, ("encoder",), everywhere, model.compute_dtype)["encoder"]
@@ -88,7 +90,7 @@ class Resources:
         """The jitted encoder."""
         run = jax.jit(lambda params, mel, n: self.model.apply({"params": {"encoder": params}}, mel, n, method="encode"))
         params = self.encoder_params
-        return lambda mel, lengths: np.asarray(run(params, jnp.asarray(mel, jnp.float32), jnp.asarray(lengths)))
+        return lambda mel, lengths: np.asarray(run(params, *self._split(mel.astype(np.float32, copy=False), lengths)))
 
     @cached_property
     def hear(self) -> Hear:
@@ -100,7 +102,14 @@ class Resources:
             return self.model.apply({"params": {"encoder": params}}, mel, frames, method="encode")
 
         params = self.encoder_params
-        return lambda waveforms, lengths: np.asarray(run(params, waveforms, lengths), np.float16)
+        return lambda waveforms, lengths: np.asarray(run(params, *self._split(waveforms, lengths)), np.float16)
+
+    def _split(self, *arrays: np.ndarray) -> Sequence[Any]:
+        """Rows over the devices, if they divide. Of several hosts each encodes all: they read the result whole."""
+        ways = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+        if jax.process_count() > 1 or len(arrays[0]) % ways:
+            return arrays
+        return [jax.device_put(x, batch_sharding(self.mesh)) for x in arrays]
 
     @cached_property
     def datasets(self) -> dict[str, Dataset]:
@@ -114,6 +123,12 @@ class Resources:
                 found[name] = Dataset(write_world(split, clips, out, workers=os.cpu_count() or 1))
         for name, directory in self.config.datasets.items():
             found[name] = Dataset(directory)
+            style = found[name].index.get("origin", {}).get("prompts", self.config.prompts)
+            if style != self.config.prompts:
+                raise BadInput(
+                    f"config.datasets.{name}: {directory} was prepared with --prompts={style}, and this run asks as "
+                    f"config.prompts={self.config.prompts!r} says; prepare it with --prompts={self.config.prompts}"
+                )
         return found
 
     @cached_property

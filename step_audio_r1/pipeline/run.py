@@ -11,7 +11,7 @@ import jax
 from step_audio_r1.errors import BadInput
 from step_audio_r1.eval import evaluate, write_summary
 from step_audio_r1.parallel import TRAINING
-from step_audio_r1.pipeline.config import RunConfig, Stage, steps_of
+from step_audio_r1.pipeline.config import RunConfig, Stage, steps_of, with_real_vocab
 from step_audio_r1.pipeline.resources import Resources, encoder_source
 from step_audio_r1.pipeline.rlvr import run_rlvr
 from step_audio_r1.pipeline.stages import (
@@ -36,7 +36,13 @@ def train(config: RunConfig, workdir_path: Path | str) -> None:
     """
     # 1. the workdir is this config's
     workdir = Workdir(workdir_path)
-    if not workdir.encoder.exists():
+    if workdir.imported.exists():  # which rows of the token table are real, the imported tokenizer has said
+        config = with_real_vocab(config, workdir.config().model.decoder.real_vocab)
+    elif config.order[0] == IMPORTED:
+        raise BadInput(
+            f"{workdir.path}: holds no imported model; make it by `convert --from_hf=DIR` with this --config"
+        )
+    elif not workdir.encoder.exists():
         encoder_source(config)  # told before anything is written
     workdir.claim(config)
     if workdir.finished(config):

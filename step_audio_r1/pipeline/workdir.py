@@ -145,7 +145,7 @@ def _difference(old: Any, new: Any, path: str) -> str | None:
 def _provenance(config: RunConfig) -> dict[str, Any]:
     root = Path(__file__).parent
     git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
-    encoder = config.encoder
+    encoder = "imported with the model" if config.order[0] == IMPORTED else config.encoder
     if encoder == "shipped":
         encoder = (
             "shipped with the package (step_audio_r1/assets/miniature_encoder.safetensors), made by "

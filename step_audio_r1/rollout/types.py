@@ -1,6 +1,7 @@
 """What goes into decoding and what comes out; an outside engine only has to speak these types."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -32,7 +33,7 @@ class SamplingConfig:
     def __post_init__(self):
         if self.max_new_tokens < 1:
             raise BadInput(f"sampling.max_new_tokens={self.max_new_tokens}: at least 1")
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
+        if not 0 <= self.temperature < math.inf or not 0 < self.top_p <= 1 or self.top_k < 0:
             raise BadInput("sampling: temperature >= 0, top_k >= 0 and 0 < top_p <= 1 are needed")
         if self.thinking_budget is not None and self.thinking_budget < self.min_think_tokens:
             raise BadInput(

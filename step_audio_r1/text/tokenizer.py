@@ -56,10 +56,14 @@ class Tokenizer:
         except UnicodeDecodeError as error:
             raise BadInput(f"{path}: not UTF-8 text; give a tokenizer.json") from error
         try:
-            return cls(tokenizers.Tokenizer.from_str(text))
+            inner = tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # `tokenizers` raises plain Exception for every defect of a file
             detail = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise BadInput(f"{path}: not a tokenizer.json ({detail}); the file is damaged or another") from error
+        # Training tools leave these in the file; text would be cut without a word.
+        inner.no_truncation()
+        inner.no_padding()
+        return cls(inner)
 
     def save(self, path: Path | str) -> None:
         """Writes tokenizer.json to the file `path` atomically. Raises WorkFailed if the disk refuses."""

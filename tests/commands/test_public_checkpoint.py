@@ -1,6 +1,7 @@
 """Promise: a public checkpoint can be asked, trained on and written back; a broken one is refused in one line."""
 
 import json
+import math
 import os
 import re
 
@@ -10,6 +11,8 @@ import pytest
 import soundfile
 from ml_dtypes import bfloat16
 from public_checkpoints import (
+    DECODER_SIZES,
+    ENCODER_SIZES,
     ROWS,
     D,
     adaptor_shapes,
@@ -22,13 +25,18 @@ from public_checkpoints import (
 )
 from public_tokenizer import public_tokenizer
 from safetensors.numpy import load_file, save_file
-from tiny_runs import write_config
+from tiny_runs import write_config, write_jsonl
 
-from step_audio_r1.commands import ask, convert, train
+from configs import models
+from step_audio_r1.commands import ask, convert, prepare, train
 from step_audio_r1.files import read_json
 from step_audio_r1.interop import from_public, read_header
+from step_audio_r1.model import model_config
+from step_audio_r1.parallel import make_mesh
 from step_audio_r1.pipeline import newest_params
 from step_audio_r1.pipeline.config import to_json
+from step_audio_r1.pipeline.workdir import Workdir
+from step_audio_r1.rollout import abstract_weights
 from step_audio_r1.text import Tokenizer
 
 
@@ -80,14 +88,12 @@ def test_any_recording_can_be_asked_about(workdir, tmp_path, capsys, file, secon
     assert capsys.readouterr().out.startswith("<think>\n")
 
 
-def test_a_recording_beyond_the_models_positions_is_refused(workdir, tmp_path, refused):
-    soundfile.write(tmp_path / "long.wav", sound(360, 8000, 1), 8000)
-    line = refused_after_output(refused, workdir, tmp_path / "long.wav")
-    assert "4096" in line and re.search(r"\d{4} tokens", line)
-
-
-def refused_after_output(refused, workdir, file):
-    return refused(ask.main, f"--workdir={workdir}", f"--audio={file}", "--question=why", "--json")
+@pytest.mark.parametrize("seconds, message", [(360, "4507 audio tokens"), (320, r"prompt 'ask' has \d{4} tokens")])
+def test_a_recording_beyond_the_models_positions_is_refused(workdir, tmp_path, refused, seconds, message):
+    soundfile.write(tmp_path / "long.wav", sound(seconds, 8000, 1), 8000)
+    flags = [f"--workdir={workdir}", f"--audio={tmp_path / 'long.wav'}", "--question=why", "--max_new_tokens=200"]
+    line = refused(ask.main, *flags)  # nothing of an answer has been printed by then
+    assert "4096" in line and re.search(message, line)
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -112,8 +118,6 @@ def test_another_type_is_written_on_demand(workdir, public, tmp_path):
 
 def run_config_of(workdir, **changes):
     """The imported run's config, to be trained on."""
-    from step_audio_r1.pipeline.workdir import Workdir
-
     config = to_json(Workdir(workdir).config())
     sft = {
         "kind": "sft",
@@ -149,6 +153,78 @@ def test_a_config_of_another_model_is_refused_by_field(workdir, public, tmp_path
     line = refused(convert.main, f"--from_hf={public}", f"--workdir={tmp_path / 'run'}", f"--config={config}")
     assert "config.model.decoder.rms_eps=1e-05: the checkpoint has 1e-06" in line
     assert not (tmp_path / "run").exists()
+
+
+# The synthetic checkpoint's sizes over those of the public model.
+SIZES = [
+    *(f"--config.model.decoder.{field}={n}" for field, n in DECODER_SIZES.items()),
+    *(f"--config.model.encoder.{field}={n}" for field, n in ENCODER_SIZES.items()),
+    "--config.model.name=step-audio",
+    "--config.model.head_chunk=64",
+]
+
+
+def test_the_shipped_config_fine_tunes(public, tmp_path, capsys, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", sound(2, 16_000, 1), 16_000)
+    rows = [{"id": "1", "audio": "a.wav", "question": "who?", "think": "low", "response": "a man"}]
+    source, data = write_jsonl(tmp_path / "my.jsonl", rows), tmp_path / "mine"
+    assert prepare.main([f"--source={source}", "--prompts=step_audio", f"--out={data}"]) == 0
+    run = ["--config=configs/finetune.py:step_audio_2_mini", f"--workdir={tmp_path / 'run'}"]
+    changes = ["--config.stages.sft.steps=1", "--config.stages.sft.batch.rows=8", *SIZES]
+    changes += [f"--config.datasets.mine={data}", "--config.stages.sft.batch.tokens=256"]
+    assert convert.main([f"--from_hf={public}", *run, *changes]) == 0
+    # Rows without a token are the tokenizer's to know, whatever the config file says of the public table.
+    stored_config = read_json(tmp_path / "run" / "config.json")
+    assert stored_config["model"]["decoder"]["real_vocab"] == public_tokenizer().vocab_size
+    assert read_json(tmp_path / "run" / "provenance.json")["encoder"] == "imported with the model"
+    assert train.main([*run, *changes]) == 0
+    assert read_json(tmp_path / "run" / "stages.json")["sft"]["done"]
+
+
+def test_data_worded_for_another_model_are_refused(workdir, public, tmp_path, refused):
+    soundfile.write(tmp_path / "a.wav", sound(1, 16_000, 1), 16_000)
+    row = {"id": "1", "audio": "a.wav", "question": "who?", "response": "a man"}
+    source = write_jsonl(tmp_path / "my.jsonl", [row])
+    assert prepare.main([f"--source={source}", f"--out={tmp_path / 'mine'}"]) == 0
+    values = run_config_of(workdir, datasets={"mine": str(tmp_path / "mine")}, world={})
+    for stage in values["stages"].values():
+        stage["sources"] = {"mine:examples": 1.0}
+    config = write_config(tmp_path / "more.py", values)
+    run = [f"--config={config}", f"--workdir={tmp_path / 'run'}"]
+    assert convert.main([f"--from_hf={public}", *run]) == 0
+    line = refused(train.main, *run)
+    assert "config.datasets.mine" in line and "prepare it with --prompts=step_audio" in line
+
+
+def test_places_and_flags_that_make_no_sense(workdir, public, tmp_path, refused, monkeypatch, capsys):
+    config = write_config(tmp_path / "more.py", run_config_of(workdir))
+    line = refused(train.main, f"--config={config}", f"--workdir={tmp_path / 'none'}")
+    assert "holds no imported model" in line and "convert --from_hf" in line and not (tmp_path / "none").exists()
+    monkeypatch.chdir(tmp_path / "here" if (tmp_path / "here").mkdir() is None else tmp_path)
+    assert "is where this command runs" in refused(convert.main, f"--from_hf={public}", "--workdir=.")
+    for flags in (["--dtype=float32"], ["--tokenizer=x"], ["--seed=1"], ["--config.a=1"], ["--nonsense"]):
+        with pytest.raises(SystemExit) as stopped:
+            convert.main([f"--from_hf={public}", "--workdir=run", *flags])
+        assert stopped.value.code == 2
+    # A link to an empty directory elsewhere means that directory.
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    assert convert.main([f"--from_hf={public}", f"--workdir={tmp_path / 'link'}"]) == 0
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "disk" / "config.json").exists()
+
+
+def test_a_lost_encoder_is_not_replaced(public, tmp_path, refused):
+    assert convert.main([f"--from_hf={public}", f"--workdir={tmp_path / 'run'}"]) == 0
+    (tmp_path / "run" / "encoder.safetensors").unlink()
+    line = refused(ask.main, f"--workdir={tmp_path / 'run'}", "--question=why", "--json")
+    assert "encoder.safetensors: is missing; convert the model again" in line
+    assert not (tmp_path / "run" / "encoder.safetensors").exists()
+
+
+@pytest.mark.parametrize("temperature", ["nan", "inf", "-1"])
+def test_a_temperature_is_a_number(workdir, refused, temperature):
+    line = refused(ask.main, f"--workdir={workdir}", "--question=why", f"--temperature={temperature}", "--json")
+    assert "temperature" in line
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -291,3 +367,12 @@ def test_the_imported_parameters_are_the_files(workdir, public):
     assert run.config.model.decoder.real_vocab == public_tokenizer().vocab_size
     assert set(read_header(workdir / "encoder.safetensors")) == set(encoder_shapes())
     assert set(decoder_shapes()) <= set(read_header(workdir / "imported" / "model.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["step_audio_r1", "step_audio_2_mini"])
+def test_decoding_splits_the_weights_over_all_devices(workdir, name):
+    model = model_config(getattr(models, name)().to_dict())
+    weights = jax.tree.leaves(abstract_weights(model, make_mesh(Workdir(workdir).config().mesh)))
+    whole = sum(x.size for x in weights)
+    held = sum(math.prod(x.sharding.shard_shape(x.shape)) for x in weights)
+    assert held < 1.01 * whole / jax.device_count()

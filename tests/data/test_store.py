@@ -147,9 +147,7 @@ def _hear(waveforms, lengths):
 
 @pytest.fixture(scope="module")
 def built(dataset, tmp_path_factory):
-    return build_features(
-        Dataset(dataset), tmp_path_factory.mktemp("f") / "x", _encoder(), 16, "hf", workers=1, batch=2
-    )
+    return build_features(Dataset(dataset), tmp_path_factory.mktemp("f") / "x", _encoder(), 16, "hf", workers=1, rows=2)
 
 
 def test_stored_features_are_those_of_each_clip_alone(dataset, built):
@@ -170,6 +168,42 @@ def test_stored_features_are_those_of_each_clip_alone(dataset, built):
     np.testing.assert_allclose(
         memory.features("clip 5000")[:, :common], store.features("clip 5000")[:, :common], atol=2e-3
     )
+
+
+def _dataset(path, clips) -> Dataset:
+    writer = DatasetWriter(path)
+    writer.write_clips(iter(clips))
+    writer.finish()
+    return Dataset(path)
+
+
+def test_long_clips_are_encoded_a_few_chunks_at_a_time(tmp_path):
+    random = np.random.default_rng(0)
+    lengths = [1_250_000, 400, 70_000, 5000, 2_000_001, 16_000]
+    clips = [AudioClip(0.1 * random.normal(size=n).astype(np.float32), 16_000, str(n)) for n in lengths]
+    data = _dataset(tmp_path / "set", clips)
+    seen = []
+
+    def encode(mel, frames):
+        seen.append(mel.shape)
+        return _encoder()(mel, frames)
+
+    store = FeatureStore([(build_features(data, tmp_path / "f", encode, 16, "hf", workers=1, rows=16), data.clip_ids)])
+    assert max(rows * width for rows, width, _ in seen) <= 16 * 400 and len(set(seen)) <= 4
+    assert sorted(p.name for p in (tmp_path / "f").iterdir()) == ["features.npy", "starts.npy", "tokens.npy"]
+    for clip in map(data.clip, range(len(clips))):
+        alone, tokens = encode_chunks(chunks(clip), _hear, "hf")
+        assert store.tokens(clip.id) == tokens
+        common = min(store.shape[0], alone.shape[1])
+        np.testing.assert_allclose(store.features(clip.id)[:, :common], alone[:, :common], atol=2e-3)
+
+
+def test_datasets_of_long_and_short_clips_share_a_width(built, dataset, tmp_path):
+    long = AudioClip(np.full(64_000, 0.1, np.float32), 16_000, "long")
+    other = _dataset(tmp_path / "set", [long])
+    more = build_features(other, tmp_path / "f", _encoder(), 16, "hf", workers=1)
+    store = FeatureStore([(built, Dataset(dataset).clip_ids), (more, other.clip_ids)])
+    assert store.features("long").shape[1:] == store.features("clip 5000").shape[1:] == store.shape
 
 
 def test_a_long_recording_is_heard_a_few_chunks_at_a_time():

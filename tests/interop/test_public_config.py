@@ -7,7 +7,7 @@ import pytest
 
 from configs import models
 from step_audio_r1.errors import BadInput
-from step_audio_r1.interop import decoder_from_public, encoder_from_public, from_public, to_public
+from step_audio_r1.interop import decoder_from_public, encoder_from_public, from_public, to_public, with_dtype
 from step_audio_r1.model import EncoderConfig, model_config
 
 TEXT = {
@@ -99,6 +99,16 @@ def test_qwen2_audio_and_its_encoder_alone(tmp_path):
         ({"audio_encoder_config": {**AUDIO, "llm_dim": 4096}}, "llm_dim=4096 is not hidden_size=3584"),
         ({"audio_encoder_config": {**AUDIO, "adapter_stride": 4}}, "adapter_stride=4 is not supported"),
         ({"audio_encoder_config": {**AUDIO, "n_audio_head": 7}}, "heads=7 must divide"),
+        ({"audio_encoder_config": {**AUDIO, "n_audio_state": 15, "n_audio_head": 3}}, "d_model=15 is odd"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps=nan: expected a positive number"),
+        ({"rope_theta": float("inf")}, "rope_theta=inf: expected a positive number"),
+        ({"head_dim": "128"}, "head_dim='128': expected a positive number"),
+        ({"head_dim": 7}, "head_dim=7: is odd"),
+        ({"step_audio_r1": {"compute_dtype": 3}}, r"step_audio_r1\.compute_dtype=3: expected one of float32"),
+        ({"step_audio_r1": {"remat": "some"}}, r"step_audio_r1\.remat='some': expected one of"),
+        ({"step_audio_r1": {"head_chunk": 0}}, r"step_audio_r1\.head_chunk=0: expected a positive number"),
+        ({"step_audio_r1": {"encoder_ffn": "64"}}, "encoder_ffn='64': expected a positive number"),
+        ({"step_audio_r1": {"name": 1}}, r"step_audio_r1\.name=1: expected text"),
     ],
 )
 def test_foreign_configs_are_refused_in_one_line(tmp_path, change, message):
@@ -108,6 +118,12 @@ def test_foreign_configs_are_refused_in_one_line(tmp_path, change, message):
     assert "\n" not in str(error.value) and str(file) in str(error.value)
 
 
+def test_the_stored_type_is_told_where_the_config_tells_it():
+    assert with_dtype({"a": 1}, "float32") == {"torch_dtype": "float32", "a": 1}
+    nested = {"text_config": {"torch_dtype": "bfloat16", "b": 2}, "dtype": "bfloat16"}
+    assert with_dtype(nested, "float32") == {"text_config": {"torch_dtype": "float32", "b": 2}, "dtype": "float32"}
+
+
 def test_the_other_readers_refuse_too(tmp_path):
     with pytest.raises(BadInput, match="another model; expected qwen2"):
         decoder_from_public(written(tmp_path, {**QWEN, "model_type": "gemma3"}))
@@ -115,5 +131,9 @@ def test_the_other_readers_refuse_too(tmp_path):
         decoder_from_public(written(tmp_path, {**QWEN, "rope_theta": 1e6, "tie_word_embeddings": "yes"}))
     with pytest.raises(BadInput, match="activation_function='relu' is not supported"):
         encoder_from_public(written(tmp_path, {**TOWER, "activation_function": "relu"}))
+    deep = tmp_path / "deep.json"
+    deep.write_text("[" * 100_000)
+    with pytest.raises(BadInput, match="not valid JSON"):
+        from_public(deep)
     with pytest.raises(BadInput, match="expected a JSON object"):
         encoder_from_public(written(tmp_path, [1]))

@@ -222,6 +222,22 @@ def test_a_cut_file_names_the_tensor_that_is_cut(stored, tmp_path):
     refuses(file, "damaged or not a safetensors file")
 
 
+def test_files_that_are_something_else_say_what_to_do(stored, tmp_path):
+    file = tmp_path / "model.safetensors"
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+    refuses(tmp_path, "git lfs pull")
+    deep = b"[" * 100_000
+    file.write_bytes(len(deep).to_bytes(8, "little") + deep)
+    refuses(tmp_path, "not a safetensors file")
+    file.unlink()
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    refuses(tmp_path, "pickled")
+    index = tmp_path / "model.safetensors.index.json"
+    for name in ("a\0b.safetensors", "\ud800.safetensors"):
+        index.write_text(json.dumps({"weight_map": {"lm_head.weight": name}}))
+        refuses(tmp_path, "cannot be read")
+
+
 def test_values_are_read_where_the_header_says(stored, tmp_path):
     save_file(stored, tmp_path / "x.safetensors")
     for name, tensor in read_header(tmp_path / "x.safetensors").items():

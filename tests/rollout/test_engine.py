@@ -1,5 +1,6 @@
 """Promise: a sample depends on (weights, prompt, seed, index) alone, and is reported with true lengths and logprobs."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 
 from step_audio_r1.errors import BadInput
+from step_audio_r1.model import AudioLM, audio_lm
 from step_audio_r1.parallel import TRAINING, MeshConfig, make_mesh
 from step_audio_r1.rollout import Closing, LocalEngine, Prompt, Rollout, SamplingConfig, completion_text, make_prompt
 from step_audio_r1.train import param_shardings
-from tests.train.small_model import CONFIG, MODEL, ONE, REAL, STORE, TOKENIZER, example, initial, prompt
+from tests.train.small_model import CONFIG, MODEL, ONE, REAL, STORE, TOKENIZER, example, fresh, initial, prompt
 
 NEW = 8
 G = 2
@@ -233,6 +235,36 @@ def test_eight_devices_draw_what_one_draws():
     rollout = many.generate(many.decode_params(jax.device_put(initial(), where)), prompts(), G, FREE, 7)
     assert [rollout.ids(r) for r in range(3 * G)] == unstopped()
     np.testing.assert_allclose(rollout.logprobs, generate(FREE).logprobs, atol=1e-4)
+
+
+def test_a_long_prompt_goes_through_the_model_in_pieces(monkeypatch):
+    monkeypatch.setattr(audio_lm, "PIECE", 16)
+    rollout = engine().generate(weights(), prompts(), G, FREE, 7)
+    assert [rollout.ids(r) for r in range(3 * G)] == unstopped()
+    np.testing.assert_allclose(rollout.logprobs, generate(FREE).logprobs, atol=1e-5)
+
+
+def test_a_prompt_that_does_not_fit_the_model_is_refused():
+    tokens = len(prompts()[2].tokens)
+    decoder = dataclasses.replace(CONFIG.decoder, max_positions=tokens + NEW)
+    model = AudioLM(dataclasses.replace(CONFIG, decoder=decoder))
+    small = LocalEngine(model, ONE, (UNUSED,))
+    assert list(small.stream(weights(), prompts()[2], FREE, 7)) == unstopped()[2 * G]
+    longer = SamplingConfig(max_new_tokens=NEW + 1)
+    for ask in (small.stream, lambda w, p, *rest: small.generate(w, [p], 1, *rest)):
+        with pytest.raises(BadInput, match=f"'long' has {tokens} tokens.*max_new_tokens={NEW + 1}.*{tokens + NEW} pos"):
+            ask(weights(), prompts()[2], longer, 7)
+    with pytest.raises(BadInput, match="thinking_budget"):
+        small.stream(weights(), prompts()[0], SamplingConfig(max_new_tokens=NEW, thinking_budget=2), 7)
+
+
+def test_donated_parameters_are_gone_when_the_weights_are_there():
+    params = fresh()
+    for a, b in zip(
+        jax.tree.leaves(ENGINE.decode_params(params, donate=True)), jax.tree.leaves(weights()), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    assert all(x.is_deleted() for x in jax.tree.leaves(params))
 
 
 def test_completion_text_is_the_whole_turn_without_its_stop_token():

@@ -204,3 +204,14 @@ def test_a_bad_file_is_one_line(tmp_path, content):
     with pytest.raises(BadInput) as caught:
         Tokenizer.load(path)
     assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_truncation_and_padding_that_training_left_in_the_file_are_not_obeyed(tmp_path):
+    tokenizer = public_tokenizer()
+    text = "the voice is low and slow and sad"
+    whole = tokenizer.encode(text)
+    inner = tokenizers.Tokenizer.from_str(tokenizer.inner.to_str())
+    inner.enable_truncation(3)
+    inner.enable_padding(length=40)
+    inner.save(str(tmp_path / "tokenizer.json"))
+    assert Tokenizer.load(tmp_path).encode(text) == whole and len(whole) > 3
