@@ -69,7 +69,7 @@ def import_workdir(source: Path, directory: Path, values: Mapping[str, Any] | No
     # Rows without a token can mean nothing: they are not sampled.
     model = dataclasses.replace(model, decoder=dataclasses.replace(model.decoder, real_vocab=tokenizer.vocab_size))
     tensors = read_tensors(source, model)
-    config = _config(model, values)
+    config = _config(model, tokenizer, values)
 
     def fill(folder: Path) -> None:
         shutil.copyfile(source / CONFIG, folder / CONFIG)
@@ -107,7 +107,7 @@ def import_parts(
     _check_special_tokens(words, tokenizer or decoder)
     model = parts_config(encoder, decoder, words)
     heard, rest = parts_tensors(encoder, decoder, model, words, seed)
-    config = _config(model, values)
+    config = _config(model, words, values)
 
     def fill(folder: Path) -> None:
         copy_companions(tokenizer or decoder, folder)
@@ -191,7 +191,7 @@ def _write_workdir(
         workdir.stage_done(IMPORTED, 0.0, 0)
 
 
-def _config(model: ModelConfig, values: Mapping[str, Any] | None) -> RunConfig:
+def _config(model: ModelConfig, tokenizer: Tokenizer, values: Mapping[str, Any] | None) -> RunConfig:
     """The config of a workdir that begins with this model."""
     if values is None:
         return RunConfig(
@@ -201,19 +201,17 @@ def _config(model: ModelConfig, values: Mapping[str, Any] | None) -> RunConfig:
             (IMPORTED,),
             {IMPORTED: SFTStage("sft", 0, BatchConfig(), OptimiserConfig(), {})},
             encoder="",  # comes with the model
-            # Decoding keeps weights whole along data and fsdp; one device alone could not hold the public models.
-            mesh=MeshConfig(data=1, tensor=-1),
+            mesh=MeshConfig(data=1, tensor=-1) if _is_large(model) else MeshConfig(),
             # Chains of the public models have thousands of tokens.
             evaluation=EvalConfig(max_new_tokens=4096),
             decode_rows=8,
-            prompts="step_audio",
+            # A word-level vocabulary is the miniature's, come back.
+            prompts="world" if tokenizer.is_word_level else "step_audio",
         )
     config = run_config(values)
     first = config.stages[config.order[0]]
     if config.order[0] != IMPORTED or steps_of(first) or first.kind != "sft":
         raise BadInput(f"config.order: the first stage must be {IMPORTED!r}, an sft stage of 0 steps")
-    if config.prompts != "step_audio":
-        raise BadInput(f"config.prompts={config.prompts!r}: the public models are asked as 'step_audio' says; set that")
     theirs, ours = (flatten_dict(dataclasses.asdict(m), sep=".") for m in (model, config.model))
     for field, value in theirs.items():
         sized = field.startswith(("encoder.", "decoder.")) or field == "adaptor_hidden"
@@ -221,6 +219,13 @@ def _config(model: ModelConfig, values: Mapping[str, Any] | None) -> RunConfig:
             raise BadInput(f"config.model.{field}={ours[field]!r}: the checkpoint has {value!r}; set that")
     # Which rows have a token is the tokenizer's to say.
     return with_real_vocab(config, model.decoder.real_vocab)
+
+
+def _is_large(model: ModelConfig) -> bool:
+    """Whether every device shall decode with its share of the weights, because few could hold them whole."""
+    table = model.decoder.vocab * model.decoder.d_model
+    layer = model.decoder.d_model * (3 * model.decoder.ffn + 2 * model.decoder.heads * model.decoder.head_dim)
+    return 2 * table + model.decoder.layers * layer > 2e9
 
 
 def _require_directory(source: Path) -> None:

@@ -125,6 +125,11 @@ class Tokenizer:
         words = (text[a:b] for i, (a, b) in zip(found.ids, found.offsets, strict=True) if i == number)
         return list(dict.fromkeys(words))
 
+    @property
+    def is_word_level(self) -> bool:
+        """Whether words can be unknown to it, as to the miniature's."""
+        return getattr(self.inner.model, "unk_token", None) is not None
+
     @cached_property
     def vocab_size(self) -> int:
         """One more than the largest id: public vocabularies have holes, so there may be fewer tokens."""
