@@ -116,7 +116,7 @@ def forward(peer, model: AudioLM, params) -> None:
     def theirs() -> None:
         peer(torch.from_numpy(tokens), use_cache=False)
 
-    compare("forward 4 x 512", ours, theirs, "transformers Qwen2 (torch)", tokens.size, "tokens/s")
+    compare("forward 4 x 512", ours, theirs, "transformers Qwen2 (torch)", tokens.size, "tokens/s", runs=3)
 
 
 def decode(peer, model: AudioLM, params, batch: int) -> None:
@@ -138,7 +138,7 @@ def decode(peer, model: AudioLM, params, batch: int) -> None:
         ids = torch.from_numpy(tokens)
         peer.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False)
 
-    compare(f"decode, batch {batch}", ours, theirs, "transformers generate (torch)", batch * NEW, "tokens/s")
+    compare(f"decode, batch {batch}", ours, theirs, "transformers generate (torch)", batch * NEW, "tokens/s", runs=3)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,15 @@ import time
 from collections.abc import Callable
 
 
-def compare(name: str, ours: Callable[[], None], peer: Callable[[], None], peer_name: str, amount: float, unit: str):
+def compare(
+    name: str,
+    ours: Callable[[], None],
+    peer: Callable[[], None],
+    peer_name: str,
+    amount: float,
+    unit: str,
+    runs: int = 5,
+):
     """Runs both in turn, prints the medians and, last, the JSON line of the contract.
 
     Args:
@@ -16,8 +24,8 @@ def compare(name: str, ours: Callable[[], None], peer: Callable[[], None], peer_
       peer_name: what the peer is.
       amount: how much work one call does, so that amount / seconds has the unit.
       unit: e.g. "tokens/s"; more is better.
+      runs: of each.
     """
-    runs = 5
     seconds: dict[str, list[float]] = {"ours": [], "peer": []}
     for work in (ours, peer):  # compile
         work()
