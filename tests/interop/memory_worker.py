@@ -11,12 +11,12 @@ import numpy as np
 from ml_dtypes import bfloat16
 
 GIB = 2**30
-ROWS, D, LAYERS, HEADS, KV, HEAD_DIM, FFN = 158_720, 2048, 12, 16, 2, 128, 11_008
+ROWS, D, LAYERS, HEADS, KV, HEAD_DIM, FFN = 158_720, 2048, 13, 16, 2, 128, 11_008
 E = 64
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
-    """The public tensor shapes: 12 layers of Qwen2.5-3B's width with both token tables, and a small encoder."""
+    """The public tensor shapes: 13 layers of Qwen2.5-3B's width with both token tables, and a small encoder."""
     out: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (ROWS, D), "lm_head.weight": (ROWS, D)}
     for i in range(LAYERS):
         at = f"model.layers.{i}"
