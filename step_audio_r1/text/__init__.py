@@ -12,7 +12,7 @@ from step_audio_r1.text.prompts import (
     question_parts,
     with_choices,
 )
-from step_audio_r1.text.template import Rendered, Span, close_ids, continuation_ids, render
+from step_audio_r1.text.template import Rendered, Span, render
 from step_audio_r1.text.tokenizer import SPECIAL_TOKENS, StreamDecoder, Tokenizer, word_level_tokenizer
 
 __all__ = [
@@ -33,8 +33,6 @@ __all__ = [
     "Text",
     "TextMarker",
     "Tokenizer",
-    "close_ids",
-    "continuation_ids",
     "extract_choice",
     "extract_number",
     "format_named",

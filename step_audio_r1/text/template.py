@@ -101,16 +101,6 @@ def render(
     return writer.finish(loss_from=prompt_length)
 
 
-def close_ids(tokenizer: Tokenizer, format: str = "think") -> list[int]:
-    """Ids that end the thinking when a budget forces it: `\\n</think>\\n` in the default format."""
-    return continuation_ids(tokenizer, format_named(format).close)
-
-
-def continuation_ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Ids of `text` put after ids that stand already; what was sampled is never tokenized again."""
-    return tokenizer.encode(text)
-
-
 def _assistant_pieces(run: str) -> tuple[str, str, str]:
     """An assistant's text after <|BOT|>, cut where it is encoded apart: opening, reasoning and its closing, reply.
 

@@ -7,7 +7,7 @@ import pytest
 from public_tokenizer import public_tokenizer
 
 from step_audio_r1.errors import BadInput
-from step_audio_r1.text import FORMATS, TextMarker, Tokenizer, close_ids, word_level_tokenizer
+from step_audio_r1.text import FORMATS, TextMarker, Tokenizer, word_level_tokenizer
 
 # Words that are parts of tags: between two of them stands a space, so they spell no tag.
 PARTS = "</ think> </thi nk> < > x< </think>x k>\ny slow"
@@ -79,7 +79,7 @@ def test_a_close_that_has_begun_is_completed_and_not_written_twice(name, text):
 
 def test_with_one_token_a_tag_the_states_decide_as_comparing_ids_does():
     tokenizer = TOKENIZERS["words"]
-    close = close_ids(tokenizer)
+    close = tokenizer.encode(FORMATS["think"].close)
     marker = TextMarker(tokenizer, FORMATS["think"].close)
     newline, tag = close[:2]
     assert marker.completions[0].tolist() == close == [newline, tag, newline]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from step_audio_r1.errors import BadInput
-from step_audio_r1.text import Audio, Message, Text, close_ids, render, word_level_tokenizer
+from step_audio_r1.text import Audio, Message, Text, render, word_level_tokenizer
 from step_audio_r1.text.formats import FORMATS
 
 TOKENIZER = word_level_tokenizer(["listen well is the voice sad or happy low slow so sad why? hear A."])
@@ -87,9 +87,9 @@ def test_the_direct_prompt_is_a_prefix_of_the_empty_think_target(format):
 
 def test_closing_the_thinking_by_force_gives_the_ids_of_training():
     target = rendered(think="low slow", response="sad").tokens.tolist()
-    forced = rendered().tokens.tolist() + TOKENIZER.encode("low slow") + close_ids(TOKENIZER)
+    forced = rendered().tokens.tolist() + TOKENIZER.encode("low slow") + TOKENIZER.encode(FORMATS["think"].close)
     assert target == [*forced, *TOKENIZER.encode("sad"), TOKENIZER.eot]
-    assert TOKENIZER.decode(close_ids(TOKENIZER)) == "\n</think>\n"
+    assert TOKENIZER.decode(TOKENIZER.encode(FORMATS["think"].close)) == "\n</think>\n"
 
 
 def test_any_prefill_stands_in_place_of_the_opening_tag():
