@@ -56,7 +56,7 @@ def _rlvr(sources: dict[str, float], reward: dict, **more: int) -> dict:
     }
 
 
-def _distil(number: int) -> dict:
+def distil(number: int) -> dict:
     """Eq. 4: chains of questions that need their sound, filtered from the cheapest test to the dearest."""
     return {
         "kind": "distil",
@@ -81,9 +81,18 @@ def _distil(number: int) -> dict:
     }
 
 
-def get_config(model: str = "step_audio_r1", rounds: int = 3) -> ConfigDict:
-    """Cold start (Eq. 1), text RLVR (Eqs. 2-3), `rounds` of MGRD (Eqs. 4-8), DPO; on datasets "text" and "sound"."""
-    cold_start = {
+def stem() -> dict[str, dict]:
+    """What `convert` brought in, the cold start (Eq. 1), RLVR on text (Eqs. 2-3)."""
+    return {
+        # The first stage stands for what `convert` brought in.
+        "imported": {**_cold_start(), "steps": 0},
+        "cold_start": _cold_start(),
+        "text_rlvr": _rlvr({"text:examples": 1.0}, {}),
+    }
+
+
+def _cold_start() -> dict:
+    return {
         "kind": "sft",
         "steps": 2000,
         # 524 288 tokens a step. 25 s of sound are one chunk of 313 tokens.
@@ -93,31 +102,28 @@ def get_config(model: str = "step_audio_r1", rounds: int = 3) -> ConfigDict:
         # The report's 1 B tokens of text to 4 B of audio.
         "sources": {"text:examples": 0.2, "sound:examples": 0.8},
     }
-    stages = {
-        # The first stage stands for what `convert` brought in.
-        "imported": {**cold_start, "steps": 0},
-        "cold_start": cold_start,
-        "text_rlvr": _rlvr({"text:examples": 1.0}, {}),
+
+
+def mgrd_sft(number: int) -> dict:
+    """Eq. 5: the round's chains and those of text, as much of each."""
+    return {
+        **_cold_start(),
+        "round": number,
+        "steps": 200,
+        "start_from": "",  # "text_rlvr": each round from the cold start again
+        "sources": {f"chains:{number}": 0.5, "text:examples": 0.5},
     }
-    for number in range(1, rounds + 1):
-        stages[f"distil_{number}"] = _distil(number)
-        # Eq. 5: its chains and those of text, as much of each.
-        stages[f"mgrd_{number}_sft"] = {
-            **cold_start,
-            "round": number,
-            "steps": 200,
-            "start_from": "",  # "text_rlvr": each round from the cold start again
-            "sources": {f"chains:{number}": 0.5, "text:examples": 0.5},
-        }
-        # Eqs. 6-8: sound to text as 3 to 2; of 5000 each those that are right 3 to 6 times of 8.
-        stages[f"mgrd_{number}_rlvr"] = _rlvr(
-            {"sound:questions": 0.6, "text:examples": 0.4},
-            {"correct_weight": 0.8, "format_weight": 0.2},
-            round=number,
-            candidates=5000,
-        )
-    # Self-cognition: 8000 pairs of the model's own outputs; a row holds a pair.
-    stages["dpo"] = {
+
+
+def mgrd_rlvr(number: int) -> dict:
+    """Eqs. 6-8: sound to text as 3 to 2; of 5000 each those that are right 3 to 6 times of 8."""
+    sources = {"sound:questions": 0.6, "text:examples": 0.4}
+    return _rlvr(sources, {"correct_weight": 0.8, "format_weight": 0.2}, round=number, candidates=5000)
+
+
+def dpo() -> dict:
+    """Self-cognition: 8000 pairs of the model's own outputs; a row holds a pair."""
+    return {
         "kind": "dpo",
         "steps": 125,
         "sources": {"sound:questions": 1.0},
@@ -131,9 +137,24 @@ def get_config(model: str = "step_audio_r1", rounds: int = 3) -> ConfigDict:
         "max_tokens": 16_384,
         "optimiser": _adamw(5e-7, 0.1, warmup_steps=10),
     }
+
+
+def get_config(model: str = "step_audio_r1", rounds: int = 3) -> ConfigDict:
+    """Cold start (Eq. 1), text RLVR (Eqs. 2-3), `rounds` of MGRD (Eqs. 4-8), DPO; on datasets "text" and "sound"."""
+    stages = stem()
+    for number in range(1, rounds + 1):
+        stages[f"distil_{number}"] = distil(number)
+        stages[f"mgrd_{number}_sft"] = mgrd_sft(number)
+        stages[f"mgrd_{number}_rlvr"] = mgrd_rlvr(number)
+    stages["dpo"] = dpo()
+    return run(f"{model}: cold start, RLVR, {rounds} rounds of MGRD", model, stages)
+
+
+def run(name: str, model: str, stages: dict[str, dict]) -> ConfigDict:
+    """The run of these stages for a function of configs/models.py."""
     return ConfigDict(
         {
-            "name": f"{model}: cold start, RLVR, {rounds} rounds of MGRD",
+            "name": name,
             "seed": 0,
             "model": getattr(models, model)(),
             "encoder": "",  # comes with the checkpoint

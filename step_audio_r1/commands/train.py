@@ -17,6 +17,9 @@ Runs the stages of the config in DIR. If DIR holds an unfinished run of the same
 checkpoint; if the run is finished, it says so. Fields are overridden by their path, e.g. --config.seed=3 or
 --config.stages.pretrain.steps=100.
 
+--branch_from=DIR2 begins a new DIR where the finished run DIR2 has ended, if its stages are the first of this config
+and all that decides on them is the same: what several runs share is trained once. Files are linked where possible.
+
 SIGTERM (the notice before a machine is preempted) lets the current step end, saves it and ends the command; between
 training steps (data being made, chains sampled, an evaluation) it ends at once, and that part is done again. A second
 SIGTERM ends at once in any case. The same command goes on.
@@ -41,7 +44,7 @@ def main(argv: list[str]) -> int:
 
 def _train(argv: list[str]) -> None:
     began = time.monotonic()
-    config, workdir = parse(argv)
+    config, workdir, branch_from = parse(argv)
     # Imported late: bad flags should be told in a moment, not after JAX has loaded.
     from step_audio_r1.parallel import processes
     from step_audio_r1.pipeline import EncoderStage, pretrain_encoder, run_config, train
@@ -49,11 +52,14 @@ def _train(argv: list[str]) -> None:
     checked = run_config(config)
     makes_encoder = any(isinstance(stage, EncoderStage) for stage in checked.stages.values())
     with processes():
-        (pretrain_encoder if makes_encoder else train)(checked, workdir, began)
+        if makes_encoder:
+            pretrain_encoder(checked, workdir, began)
+        else:
+            train(checked, workdir, began, branch_from)
 
 
-def parse(argv: list[str]) -> tuple[dict, Path]:
-    """Flags to (nested dict of the config, workdir).
+def parse(argv: list[str]) -> tuple[dict, Path, Path | None]:
+    """Flags to (nested dict of the config, workdir, workdir of the run to branch from).
 
     Raises:
       BadInput: an unknown flag or field, a wrong type, a config file that cannot be read.
@@ -63,6 +69,7 @@ def parse(argv: list[str]) -> tuple[dict, Path]:
     arguments = ["train", *argv]
     config_flags.DEFINE_config_file("config", None, "config file", flag_values=values, sys_argv=arguments)
     flags.DEFINE_string("workdir", None, "the run's directory", flag_values=values)
+    flags.DEFINE_string("branch_from", None, "a finished run whose stages are the first", flag_values=values)
     _find_config(argv)
     try:
         rest = values(arguments)
@@ -81,7 +88,8 @@ def parse(argv: list[str]) -> tuple[dict, Path]:
     workdir = values["workdir"].value
     if "://" in workdir:
         raise BadInput(f"--workdir={workdir}: is no local path; mount the bucket (gcsfuse) and give its folder")
-    return values["config"].value.to_dict(), Path(workdir)
+    branch_from = values["branch_from"].value
+    return values["config"].value.to_dict(), Path(workdir), Path(branch_from) if branch_from else None
 
 
 def _unknown_field(error: Exception, argv: list[str]) -> str:

@@ -1,6 +1,6 @@
 """Runs a model over the items of an evaluation: one row an output, in `items/STAGE.jsonl`.
 
-Greedy decoding makes an output depend on model and prompt alone, so a run that was killed and called again
+Outputs depend on model, prompt and seed alone (most are decoded greedily), so a run that was killed and called again
 writes the same bytes as one that was not; it goes on after the last job that was finished. Of several processes all
 decode and score, and process 0 looks and writes.
 """
@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -142,17 +143,26 @@ class _Run:
                 make_prompt(e, self.tokenizer, self.store, arm=job.arm, format=self.format, features=features)
                 for e, features in heard
             ]
-            rollout = self.generate(prompts, 1, sampling_of(job, self.config), self.config.seed)
+            rollout = self.generate(prompts, max(job.votes, default=1), sampling_of(job, self.config), self.config.seed)
             progress.advance(len(heard))
-        rows = [self._row(job, example, rollout, i) for i, (example, _) in enumerate(heard)]
+        examples = [example for example, _ in heard]
+        if job.votes:
+            return _with_programs_run(self._majorities(job, examples, rollout), examples * len(job.votes))
+        rows = [self._row(job, example, rollout, i) for i, example in enumerate(examples)]
         for row, shares in zip(rows, self._shares(job, prompts, rollout), strict=True):
             row["audio_attention"] = shares
-        return _with_programs_run(rows, [example for example, _ in heard])
+        return _with_programs_run(rows, examples)
 
     def _row(self, job: Job, example: Example, rollout: Rollout, i: int) -> dict[str, Any]:
         output = completion_text(rollout, i, self.tokenizer, job.arm, self.format)
         reason = rollout.finish_reasons[i]
         return score(example, output, reason, job, self.tokenizer, stage=self.stage, round=self.round)
+
+    def _majorities(self, job: Job, examples: Sequence[Example], rollout: Rollout) -> Rows:
+        """For each number of votes a row an example: its first output that says what most do, at the price of all."""
+        n = rollout.samples
+        drawn = [[self._row(job, e, rollout, i * n + k) for k in range(n)] for i, e in enumerate(examples)]
+        return [_majority_of(some[:votes], f"majority_{votes}") for votes in job.votes for some in drawn]
 
     def _shares(self, job: Job, prompts: Sequence[Prompt], rollout: Rollout) -> list[list[float] | None]:
         """The attention on the sound at each step of the outputs that are looked at, None for the others."""
@@ -167,10 +177,23 @@ class _Run:
         return shares
 
 
+def majority(answers: Sequence[str | None]) -> int:
+    """Where the answer that was given most often stands first; the earlier one of equals. None is no vote."""
+    given = [None if answer is None else " ".join(answer.casefold().split()) for answer in answers]
+    counts = Counter(answer for answer in given if answer)
+    return given.index(counts.most_common(1)[0][0]) if counts else 0
+
+
+def _majority_of(rows: Rows, arm: str) -> dict[str, Any]:
+    best = rows[majority([None if row["finish_reason"] == "length" else row["answer"] for row in rows])]
+    return best | {"arm": arm, "think_tokens": sum(row["think_tokens"] for row in rows), "audio_attention": None}
+
+
 def looks_at_attention(job: Job, config: EvalConfig) -> bool:
     """Whether it is measured in this job where the model looks: as it thinks freely, or at the largest budget."""
     largest = None if None in config.budgets else max(config.budgets)
-    return bool(config.attention) and (job.arm, job.condition, job.budget) == ("thinking", "real", largest)
+    asked = not job.votes and (job.arm, job.condition, job.budget) == ("thinking", "real", largest)
+    return bool(config.attention) and asked
 
 
 def _with_programs_run(rows: Rows, examples: Sequence[Example]) -> Rows:
@@ -195,11 +218,11 @@ def _with_programs_run(rows: Rows, examples: Sequence[Example]) -> Rows:
 
 
 def sampling_of(job: Job, config: EvalConfig) -> SamplingConfig:
-    """How a job is decoded: greedily; thinking has to begin, except under a budget of nothing."""
+    """How a job is decoded: greedily, if not for votes; thinking has to begin, except under a budget of nothing."""
     thinks = job.arm == "thinking" and job.budget != 0
     return SamplingConfig(
         max_new_tokens=config.max_new_tokens,
-        temperature=0.0,
+        temperature=1.0 if job.votes else 0.0,
         min_think_tokens=1 if thinks else 0,
         thinking_budget=job.budget,
     )

@@ -82,7 +82,7 @@ def score(
 
 def _reasoning(example: Example, chain: Chain, job: Job) -> dict[str, Any]:
     claims = [Claim(**claim) for claim in chain.claims]
-    thinks = job.arm == "thinking"
+    thinks = job.arm != "direct"
     surrogate = is_surrogate(chain.think, claims, example)
     return {
         "correct": chain.correct,

@@ -53,7 +53,7 @@ def _slices(rows: Sequence[Row]) -> Iterable[tuple[str, str, list[Row]]]:
 def _results(rows: Sequence[Row]) -> dict[str, Any]:
     scores = [row["correct"] for row in rows if row["correct"] is not None]
     denied = [row["self_cognition"] for row in rows if row.get("self_cognition") is not None]
-    thinks = rows[0]["arm"] == "thinking"
+    thinks = rows[0]["arm"] != "direct"
     return {
         "n": len(scores),
         "accuracy": sum(scores) / len(scores) if scores else None,

@@ -13,6 +13,7 @@ from step_audio_r1.errors import BadInput
 from step_audio_r1.eval import evaluate, measures_table, write_summary
 from step_audio_r1.files import read_json
 from step_audio_r1.parallel import leads
+from step_audio_r1.pipeline.branch import branch
 from step_audio_r1.pipeline.config import RunConfig, with_real_vocab
 from step_audio_r1.pipeline.distil import check_distil, run_distil
 from step_audio_r1.pipeline.dpo import check_dpo, run_dpo
@@ -51,20 +52,26 @@ from step_audio_r1.train import (
 _RUNNERS = {"sft": run_sft, "rlvr": run_rlvr, "distil": run_distil, "dpo": run_dpo, "knowledge": run_knowledge}
 
 
-def train(config: RunConfig, workdir_path: Path | str, began: float | None = None) -> None:
+def train(
+    config: RunConfig, workdir_path: Path | str, began: float | None = None, branch_from: Path | str | None = None
+) -> None:
     """Runs the stages of `config` in `workdir_path`, from wherever an earlier call was stopped.
 
     Args:
       config, workdir_path: the run.
       began: when its process did (`time.monotonic`), so that its imports count as time of the run.
+      branch_from: the workdir of a finished run whose stages are the first of this one's; a new workdir begins after
+        them (see `branch.py`).
 
     Raises:
-      BadInput: the config or the workdir cannot be used.
+      BadInput: the config, the workdir or the other run cannot be used.
       WorkFailed: a file could not be written.
       Preempted: SIGTERM came.
     """
     # 1. the workdir is this config's
     workdir = Workdir(workdir_path)
+    if branch_from is not None:
+        branch(branch_from, workdir, config)
     if workdir.imported.exists():  # which rows of the token table are real, the imported tokenizer has said
         config = with_real_vocab(config, workdir.config().model.decoder.real_vocab)
     elif config.order[0] == IMPORTED:
@@ -110,6 +117,9 @@ def _run_stages(config: RunConfig, run: Resources, preemption: Preemption, goodp
     writer = MetricWriter(workdir.path, position.step)
     supervisor = Supervisor(checkpoints, writer, goodput, Profiler(workdir.path, config.profile), preemption)
     params = initial_params(run) if position.params is None and position.resume is None else position.params
+    last = config.order[position.stages_done - 1] if position.stages_done else ""
+    if last in config.kept_stages and position.resume is None:  # a branch: the other run had no need of them later
+        keep_params(run, last, params)
 
     # 3. the stages
     start = 0
@@ -155,7 +165,7 @@ def measure(run: Resources, params: Any, name: str, stage: Stage) -> None:
     if stage.evaluate == "perception":
         config = dataclasses.replace(config, questions=0)
     elif stage.evaluate == "arms":
-        config = dataclasses.replace(config, budgets=(None,), conditions=("real",), describe=0)
+        config = dataclasses.replace(config, budgets=(None,), conditions=("real",), votes=(), describe=0)
     weights = run.engine.decode_params(params)
 
     def generate(prompts, samples, sampling, seed):

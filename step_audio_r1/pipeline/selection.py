@@ -64,8 +64,9 @@ def prompt_pools(stage: RLVRStage, context: StageContext, params: Any) -> list[P
     What was tried and chosen lies in `rollouts/STAGE/`, written before the first iteration and read by a resumed stage:
 
       pass_at_k-SOURCE.jsonl   a row for each candidate: {index, example_id, family, correct, k, errors}
-      pass_at_k-SOURCE.json    {source, strategy, pass_range, k, tried, unverified, kept, solved, families}: how many
-                               questions were solved 0, 1, ... k times, in all and in each family
+      pass_at_k-SOURCE.json    {source, strategy, pass_range, k, tried, unverified, suitable, kept, solved, families}:
+                               how many were what the strategy wants, and are in the pool; how many were solved 0, 1,
+                               ... k times, in all and in each family
       selected-SOURCE/         the chosen questions as a dataset with the one source "selected"
 
     A question of which any sample could not be verified is left out and counted as `unverified`.
@@ -142,6 +143,12 @@ def _choose(stage: RLVRStage, context: StageContext, source: str, trials: Path, 
     rows = read_jsonl(trials)
     verified = [row for row in rows if not row["errors"]]
     kept = [row for row in verified if keeps(stage.strategy, row["correct"], stage.pass_range)]
+    suitable = len(kept)
+    if stage.pool is not None:
+        pool = context.run.source(source)
+        among = select_questions([pool[row["index"]] for row in kept], stage.pool, context.seed_for("pool"))
+        left = {example.id for example in among}
+        kept = [row for row in kept if row["example_id"] in left]
     counts = {
         "source": source,
         "strategy": stage.strategy,
@@ -149,6 +156,7 @@ def _choose(stage: RLVRStage, context: StageContext, source: str, trials: Path, 
         "k": stage.pass_samples,
         "tried": len(rows),
         "unverified": len(rows) - len(verified),
+        "suitable": suitable,
         "kept": len(kept),
         **_solved(verified, stage.pass_samples),
     }

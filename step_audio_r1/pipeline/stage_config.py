@@ -60,7 +60,8 @@ class RLVRStage:
     `sources` are weights of prompts. With `candidates` = N, the stage's first weights try N questions of each source in
     `select_from` (None: of every source, sound or text) `pass_samples` times, and `strategy` says which are trained on:
     "moderate" those that are right `pass_range` times (the report: 3 to 6 of 8), "failed" never, "easy" more often than
-    that, "all" each that could be verified. Of other sources every question is.
+    that, "all" each that could be verified; of these at most `pool` a source, their families as even as they allow. Of
+    other sources every question is.
 
     An iteration takes longer than a step of SFT, so `checkpoint_every` is its own. The samples of the first, the last
     and every `dump_every`-th iteration are written to `rollouts/STAGE/`, for readers.
@@ -83,6 +84,7 @@ class RLVRStage:
     strategy: Strategy = "moderate"
     pass_samples: Positive = 8
     pass_range: tuple[NotNegative, NotNegative] = (3, 6)
+    pool: Positive | None = None
     max_tokens: Positive = 128
     allow_off_policy_sampling: bool = False
     critic_from: str | None = None
@@ -100,8 +102,9 @@ class RLVRStage:
         for source in self.select_from or ():
             if source not in self.sources:
                 raise BadInput(f"select_from: {source!r} is none of the stage's sources ({', '.join(self.sources)})")
-        if self.select_from is not None and not self.candidates:
-            raise BadInput("select_from: say how many questions are tried; set candidates")
+        for field in ("select_from", "pool"):
+            if getattr(self, field) is not None and not self.candidates:
+                raise BadInput(f"{field}: say how many questions are tried; set candidates")
         self._check_ppo()
 
     def _check_ppo(self) -> None:

@@ -124,11 +124,10 @@ class Workdir:
     def _claim(self, config: RunConfig, new: dict[str, Any]) -> None:
         if (self / "config.json").exists():
             old = self._but_for_open_rounds(read_json(self / "config.json"), new)
-            difference = _difference(old, new, "config")
-            if difference:
+            found = difference(old, new, "config")
+            if found:
                 raise BadInput(
-                    f"{self.path}: was started with another config ({difference}); "
-                    "use another --workdir, or the same config"
+                    f"{self.path}: was started with another config ({found}); use another --workdir, or the same config"
                 )
             if leads() and old["stages"] != read_json(self / "config.json")["stages"]:
                 write_json(self / "config.json", new)
@@ -136,7 +135,7 @@ class Workdir:
         if self.path.exists() and any(self.path.iterdir()):
             raise BadInput(f"{self.path}: not empty and not a workdir (no config.json); use a new directory")
         write_json(self / "config.json", new)
-        write_json(self / "provenance.json", _provenance(config))
+        write_json(self / "provenance.json", provenance(config))
 
     def _but_for_open_rounds(self, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
         """The old config with what may change in a run: what is traced, and how data are made that are not made yet.
@@ -185,17 +184,19 @@ class Workdir:
         return all(stages.get(name, {}).get("done") for name in config.order) and (summarised or not to_measure)
 
 
-def _difference(old: Any, new: Any, path: str) -> str | None:
+def difference(old: Any, new: Any, path: str) -> str | None:
+    """The first field in which two configs in plain JSON differ, with both values; None if there is none."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in dict.fromkeys([*old, *new]):
-            found = _difference(old.get(key), new.get(key), f"{path}.{key}")
+            found = difference(old.get(key), new.get(key), f"{path}.{key}")
             if found:
                 return found
         return None
     return None if old == new else f"{path}: there {old!r}, here {new!r}"
 
 
-def _provenance(config: RunConfig) -> dict[str, Any]:
+def provenance(config: RunConfig) -> dict[str, Any]:
+    """Where a run that begins now comes from: commit, versions of libraries, command, time, encoder."""
     root = Path(__file__).parent
     git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
     encoder = "imported with the model" if config.order[0] == IMPORTED else config.encoder
