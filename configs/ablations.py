@@ -53,7 +53,9 @@ class Miniature:
     """The recipe of configs/recipe.py on the audio world, nine minutes for the full loop on two CPU cores."""
 
     # Questions about sound that the studied RLVR has: as a rule, where there shall be few, where all that were tried.
-    pools: ClassVar = {"usual": 150, "small": 30, "large": None}
+    pools: ClassVar = {"usual": 120, "small": 30, "large": None}
+    # Questions that are tried for it, of which far fewer are never solved than sometimes.
+    candidates: ClassVar = {"moderate": 1200, "all": 1200, "easy": 1200, "failed": 3000}
 
     def stem(self) -> Stages:
         """Perception first, the cold start, RLVR on text."""
@@ -102,7 +104,6 @@ class Miniature:
                 "samples": 16,
                 "sources": {"world:questions": 0.6, "world:text_percepts": 0.4},
                 "ppo": small.ppo(1e-4),
-                "candidates": 1200,
                 "checkpoint_every": 20,
             }
         )
@@ -143,6 +144,7 @@ class Public:
     """The recipe of configs/step_audio_r1.py on datasets "text" and "sound" of one's own."""
 
     pools: ClassVar = {"usual": 3000, "small": 300, "large": None}
+    candidates: ClassVar = {"moderate": 15_000, "all": 15_000, "easy": 15_000, "failed": 40_000}
 
     def __init__(self, model: str):
         self.model = model
@@ -179,8 +181,8 @@ class Public:
         return public.dpo()
 
     def audio_rlvr(self) -> dict:
-        """The report's RLVR, of candidates enough for its 3000 questions about sound."""
-        return public.mgrd_rlvr(0) | {"candidates": 15_000}
+        """The report's RLVR."""
+        return public.mgrd_rlvr(0)
 
     def config(self, name: str, stages: Stages) -> ConfigDict:
         """The run."""
@@ -258,7 +260,8 @@ def _rl(
         stage = recipe.audio_rlvr()
         stage["reward"] = {**stage["reward"], **(reward or {})}
         stage["ppo"] = {**stage["ppo"], **(ppo or {})}
-        return {"audio_rlvr": {**stage, "strategy": strategy, "pool": recipe.pools[pool]}}
+        chosen = {"strategy": strategy, "candidates": recipe.candidates[strategy], "pool": recipe.pools[pool]}
+        return {"audio_rlvr": {**stage, **chosen}}
 
     return Arm(parent, stages)
 
@@ -301,7 +304,9 @@ def lineage(arm: str) -> list[str]:
 
 
 def get_config(arm: str = "full", scale: str = "miniature") -> ConfigDict:
-    """The whole run of an arm, its parents' stages first."""
+    """The whole run of an arm, its parents' stages first; a command line gives both as one text, "full,33b"."""
+    arm, _, named = arm.partition(",")
+    scale = named or scale
     for name, value, known in (("arm", arm, ARMS), ("scale", scale, RECIPES)):
         if value not in known:
             raise ValueError(f"no {name} {value!r}; there are {', '.join(known)}")
