@@ -72,24 +72,24 @@ class Miniature:
         """A round's sampling; with `captions` by a teacher that reads a caption in the sound's place."""
         if captions:
             mgrd |= TEACHER | {"prompt": "caption : {caption} . {question}"}
-        stage = small.distil(number, questions=900, **{"filters": FILTERS, **mgrd})
-        stage.contribution = ConfigDict({"samples": 4, "max_right_without": 0.5, "candidates": 1800})
+        stage = small.distil(number, questions=700, **{"filters": FILTERS, **mgrd})
+        stage.contribution = ConfigDict({"samples": 4, "max_right_without": 0.5, "candidates": 1400})
         return stage
 
     def sft(self, number: int, kind: str = "chains", **more: str) -> ConfigDict:
         """A round's training: on its chains, on text, on structured chains, or on a teacher's distributions."""
         if kind == "knowledge":
-            stage = small.knowledge(number, steps=180, teacher=COLD)
+            stage = small.knowledge(number, steps=150, teacher=COLD)
         else:
             make = {"chains": small.mgrd_sft, "text": small.text_sft, "structured": small.structured}[kind]
-            stage = make(number, steps=180, **more)
+            stage = make(number, steps=150, **more)
         stage.evaluate = "nothing"
         return stage
 
     def rlvr(self, number: int, evaluate: str = "arms") -> ConfigDict:
         """A round's RLVR."""
         stage = small.rlvr(number, iterations=6, evaluate=evaluate)
-        stage.candidates = 400
+        stage.candidates = 300
         return stage
 
     def dpo(self) -> ConfigDict:
