@@ -56,6 +56,8 @@ class Miniature:
     pools: ClassVar = {"usual": 120, "small": 30, "large": None}
     # Questions that are tried for it, of which far fewer are never solved than sometimes.
     candidates: ClassVar = {"moderate": 1200, "all": 1200, "easy": 1200, "failed": 3000}
+    # Four of the actor a rollout.
+    updates: ClassVar = {"policy_minibatches": 4}
 
     def stem(self) -> Stages:
         """Perception first, the cold start, RLVR on text."""
@@ -145,6 +147,7 @@ class Public:
 
     pools: ClassVar = {"usual": 3000, "small": 300, "large": None}
     candidates: ClassVar = {"moderate": 15_000, "all": 15_000, "easy": 15_000, "failed": 40_000}
+    updates: ClassVar = {"policy_minibatches": 4, "policy_micro_batches": 4}
 
     def __init__(self, model: str):
         self.model = model
@@ -161,12 +164,12 @@ class Public:
         return stage | {"mgrd": stage["mgrd"] | mgrd}
 
     def sft(self, number: int, kind: str = "chains", **more: str) -> dict:
-        """As in miniature; structured chains are the source "structured" of "sound"."""
+        """As in miniature; structured chains are a dataset of their own."""
         stage = public.mgrd_sft(number) | more
         if kind == "text":
             stage["sources"] = {"text:examples": 1.0}
         elif kind == "structured":
-            stage["sources"] = {"sound:structured": 0.5, "text:examples": 0.5}
+            stage["sources"] = {"structured:examples": 0.5, "text:examples": 0.5}
         elif kind == "knowledge":
             stage |= {"kind": "knowledge", "teacher": COLD}
             stage["batch"] = {**stage["batch"], "teacher_tokens": stage["batch"]["tokens"]}
@@ -181,12 +184,15 @@ class Public:
         return public.dpo()
 
     def audio_rlvr(self) -> dict:
-        """The report's RLVR."""
-        return public.mgrd_rlvr(0)
+        """The report's RLVR; of text all questions are asked, in every arm."""
+        return public.mgrd_rlvr(0) | {"select_from": ("sound:questions",)}
 
     def config(self, name: str, stages: Stages) -> ConfigDict:
         """The run."""
-        return public.run(name, self.model, stages)
+        run = public.run(name, self.model, stages)
+        if any("structured:examples" in stage.get("sources", ()) for stage in stages.values()):
+            run.datasets.structured = "data/structured"
+        return run
 
 
 RECIPES = {
@@ -253,13 +259,14 @@ def _rl(
     pool: str = "usual",
     reward: dict[str, float] | None = None,
     ppo: dict[str, Any] | None = None,
+    several_updates: bool = False,
 ) -> Arm:
     """One stage of RLVR after the parent's."""
 
     def stages(recipe: Recipe) -> Stages:
         stage = recipe.audio_rlvr()
         stage["reward"] = {**stage["reward"], **(reward or {})}
-        stage["ppo"] = {**stage["ppo"], **(ppo or {})}
+        stage["ppo"] = {**stage["ppo"], **(ppo or {}), **(recipe.updates if several_updates else {})}
         chosen = {"strategy": strategy, "candidates": recipe.candidates[strategy], "pool": recipe.pools[pool]}
         return {"audio_rlvr": {**stage, **chosen}}
 
@@ -293,7 +300,7 @@ ARMS: dict[str, Arm] = {
     "rl_all_large": _rl(pool="large", strategy="all"),
     "rl_shared": _rl(ppo={"critic_weights": "shared"}),
     "rl_no_critic": _rl(ppo={"critic_weights": "none", "critic_warmup": 0}),
-    "rl_updates": _rl(ppo={"policy_minibatches": 4}),
+    "rl_updates": _rl(several_updates=True),
 }
 
 

@@ -62,6 +62,10 @@ class Contrast:
     unit: Literal["points", "tokens", "other"] = "points"
     decides: bool = True
 
+    def __post_init__(self):
+        if self.decides and self.expected is None:
+            raise ValueError(f"{self.name}: decides, and nothing is expected of it; give one of the two up")
+
 
 @dataclass(frozen=True)
 class Spread:

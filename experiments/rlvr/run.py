@@ -1,10 +1,13 @@
 """Does RLVR improve held-out accuracy, on text and on sound? One run a seed, two CSV files.
 
-  python -m experiments.rlvr.run --seeds=0,1,2
+  python -m experiments.rlvr.run --seeds=3
 
-Runs are workdirs under runs/rlvr/; finished ones are only read, a killed one is resumed. Written are results/CONFIG.csv
-(each measured stage of each seed, and its gain over the first, paired by question) and results/CONFIG_gains.csv (the
-gains over all seeds).
+Runs are workdirs under runs/rlvr/; finished ones are only read, one that was stopped goes on. Written are
+results/rlvr.csv (each measured stage of each seed, and its gain over the first, paired by question) and
+results/rlvr_gains.csv (the gains over these seeds). Its config has no arms and its gains are of single questions over
+seeds, so it is no sweep of experiments.run.
+
+Exit codes: 0 done, 1 a run failed, 2 bad input, 75 stopped (give the same command again).
 """
 
 import argparse
@@ -14,8 +17,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.seeds import arguments, over_seeds, parse, train_seeds, write_csv
-from step_audio_r1.errors import exit_code
+from experiments.plan import train_flags
+from experiments.results import write_csv
+from experiments.run import parse_seeds
+from experiments.sweep import over_seeds
+from experiments.workers import Job, Workers
+from step_audio_r1.errors import WorkFailed, exit_code
 from step_audio_r1.eval import PERCEPTION_KINDS
 from step_audio_r1.files import read_json, read_jsonl
 from step_audio_r1.intervals import bootstrap_mean, paired_difference, wilson
@@ -37,19 +44,32 @@ GROUPS = {
 Scores = dict[str, float]
 
 
-def main(argv: list[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Trains what is missing, writes the CSV files and prints the table of gains."""
-    parser = arguments("rlvr", __doc__, config="rlvr")
-    return exit_code(lambda: _run(parse(parser, argv)))
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.rlvr.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", default="3", help="how many, or a list: 3 is 0,1,2 (default: %(default)s)")
+    parser.add_argument("--runs", type=Path, metavar="DIR", default=Path("runs/rlvr"), help="%(default)s")
+    parser.add_argument("--dry_run", action="store_true", help="print the commands only")
+    args = parser.parse_args(argv)
+    return exit_code(lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> None:
-    workdirs = train_seeds(args)
-    if not workdirs:
+    workdirs = {seed: args.runs / f"rlvr_{seed}" for seed in parse_seeds(args.seeds)}
+    jobs = [Job(path.name, train_flags("configs/rlvr.py", path, seed)) for seed, path in workdirs.items()]
+    if args.dry_run:
+        print("\n".join(" ".join(["step-audio-r1", *job.flags]) for job in jobs))
         return
+    with Workers(args.runs, count=2) as workers:
+        workers.start(jobs)
+        failed = [ended.job.name for ended in workers.ended() if ended.outcome == "failed"]
+    if failed:
+        raise WorkFailed(f"{', '.join(failed)}: why stands above; the same command tries again")
     rows, gains = collect(workdirs)
-    write_csv(RESULTS / f"{args.name}.csv", rows)
-    write_csv(RESULTS / f"{args.name}_gains.csv", gains)
+    write_csv(RESULTS / "rlvr.csv", rows)
+    write_csv(RESULTS / "rlvr_gains.csv", gains)
     print(table(gains))
 
 
