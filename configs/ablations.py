@@ -6,7 +6,8 @@ step-audio-r1 train --config=configs/ablations.py:full,33b --workdir=...        
 python -m experiments.run --help                                     # all arms of an experiment, over seeds, in order
 
 The loop of MGRD and what is taken out of it or put in its place, three rounds each, of the same steps:
-  full            stem, round_1, then rounds 2 and 3, then DPO
+  full            stem, round_1, then rounds 2 and 3
+  dpo             full, then DPO on self-cognition
   restart         each round's SFT from the cold start again
   no_lexical, no_claims, no_correctness    without that filter
   outcome_only    without the filters that ask for grounding: the answer is right and follows
@@ -230,7 +231,7 @@ def _first_round(recipe: Recipe) -> Stages:
 
 def _full(recipe: Recipe) -> Stages:
     rest = _rounds(recipe, range(2, ROUNDS + 1), last="everything")
-    return {"mgrd_1_rlvr": recipe.rlvr(1, "everything"), **rest, "dpo": recipe.dpo()}
+    return {"mgrd_1_rlvr": recipe.rlvr(1, "everything"), **rest}
 
 
 def _loop(**settings: Any) -> Arm:
@@ -278,6 +279,7 @@ ARMS: dict[str, Arm] = {
     "stem": Arm(None, lambda recipe: recipe.stem()),
     "round_1": Arm("stem", _first_round),
     "full": Arm("round_1", _full),
+    "dpo": Arm("full", lambda recipe: {"dpo": recipe.dpo()}),
     "restart": _loop(start_from=COLD),
     "no_lexical": _loop(**without("lexical")),
     "no_claims": _loop(**without("claims")),

@@ -116,9 +116,7 @@ class Campaign:
         """The plan for pods, of a scale that is not trained here."""
         from experiments.pods import pod_plan
 
-        arms = {name: self._arms(name) for name in self.asked}
-        plans = (pod_plan(self.sweeps[name], some, self.seeds, self.scale) for name, some in arms.items() if some)
-        return "\n\n".join(plans)
+        return pod_plan([self.sweeps[name] for name in self.asked], self.arms, self.seeds, self.scale)
 
     def run(self, workers: int, again: bool) -> None:
         """Trains what is missing, reads all that is there and writes results and pages, anew after each run.

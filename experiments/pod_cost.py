@@ -102,7 +102,7 @@ def assumptions(machine: Machine, decode_rows: int) -> list[str]:
     return [
         "A step takes what the compiler estimates; benchmarks/tpu/README.md says how that can err.",
         "It grows with rows x tokens from what was compiled (2); attention grows faster, so long rows cost more.",
-        f"A thought with its answer has {THINKING} tokens on average; in the report's RLVR 3100 at first, 2500 at last.",
+        f"A thought with its answer has {THINKING} tokens on average; in the report 3100 at first, 2500 at last.",
         f"A prompt has {PROMPT} tokens; 25 s of sound are 313 of them.",
         f"An answer without thinking has {ANSWER} tokens, and the longest of a call {LONGEST_ANSWER}.",
         f"The decoder holds {decode_rows} rows; a row that is free takes the next sample of the call.",

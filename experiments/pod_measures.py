@@ -14,15 +14,13 @@ ANSWERED = ("accuracy", "answers", "gains")
 TRAINED = ("filters", "iterations", "pools", "summary")
 # Budgets of the miniature are of its few words.
 BUDGETS = "0,512,1024,2048,4096,full"
+_WAYS = " or ".join(ARMS)
 
 
 def in_short(sweeps: Sequence[Sweep]) -> str:
     """What a reader has to know of it before any money is spent."""
-    tables = ", ".join(_tables(sweeps, ANSWERED))
-    return (
-        "Nothing is measured while these runs train: afterwards `step-audio-r1 evaluate` (5) asks each of them, for "
-        f"the tables {tables}."
-    )
+    tables = _named(_tables(sweeps, ANSWERED))
+    return f"Runs measure nothing while they train; `evaluate` asks each afterwards, for {tables} (5)."
 
 
 def measures(sweeps: Sequence[Sweep], runs: Sequence[PodRun], seeds: Sequence[int]) -> list[str]:
@@ -49,12 +47,16 @@ def _tables(sweeps: Sequence[Sweep], known: Sequence[str]) -> list[str]:
     return [table for table in known if any(table in sweep.tables for sweep in sweeps)]
 
 
+def _named(tables: Sequence[str]) -> str:
+    if not tables:
+        return "no table"
+    return f"the table{'s' * (len(tables) > 1)} {', '.join(tables)}"
+
+
 def _cells(sweeps: Sequence[Sweep], runs: Sequence[PodRun]) -> list[Cell]:
     """Of answers, that expectations about the arms of the plan look at."""
     planned = {run.arm for run in runs}
-    looked_at = (
-        cell for sweep in sweeps for contrast in sweep.contrasts for cell in (*contrast.plus, *contrast.minus)
-    )
+    looked_at = (cell for sweep in sweeps for contrast in sweep.contrasts for cell in (*contrast.plus, *contrast.minus))
     return [cell for cell in looked_at if cell.table in ANSWERED and cell.where["arm"] in planned]
 
 
@@ -82,21 +84,20 @@ def _evaluate(run: PodRun, cells: Sequence[Cell]) -> str:
 def _left_out(sweeps: Sequence[Sweep], runs: Sequence[PodRun]) -> list[str]:
     cells = _cells(sweeps, runs)
     said = [
-        "No command writes the CSV files at this scale: answers lie in $RUNS/ARM_SEED/eval/benchmarks/mmau, all in one "
-        "group of questions."
+        "Answers lie in $RUNS/ARM_SEED/eval/benchmarks/mmau, in MMAU's groups and not by perceptual and content "
+        "questions. No command writes the CSV files at this scale."
     ]
     if trained := _tables(sweeps, TRAINED):
-        said.append(f"Of the tables {', '.join(trained)} `train` itself leaves the numbers in the workdir.")
-    tables = dict.fromkeys(table for sweep in sweeps for table in sweep.tables)
-    if unknown := sorted(set(tables) - {*ANSWERED, *TRAINED}):
-        said.append(f"Nothing finds what the tables {', '.join(unknown)} need.")
-    ways = dict.fromkeys(cell.where["asked"] for cell in cells if cell.where.get("asked", ARMS[0]) not in ARMS)
-    if ways:
-        said.append(f"Expectations about answers that are {', '.join(ways)} stay open: `evaluate` asks no such.")
+        said.append(f"What fills {_named(trained)}, `train` leaves in the workdir.")
+    if unknown := sorted({table for sweep in sweeps for table in sweep.tables} - {*ANSWERED, *TRAINED}):
+        said.append(f"What fills {_named(unknown)}, no command finds.")
+    asked = {cell.where["asked"] for cell in cells if "asked" in cell.where}
+    if ways := sorted(asked - set(ARMS)):
+        said.append(f"Expectations about answers asked as {', '.join(ways)} stay open: `evaluate` asks as {_WAYS}.")
     over = dict.fromkeys(
         (cell.where["arm"], cell.where["stage"]) for cell in cells if not any(_ends_with(run, cell) for run in runs)
     )
     for arm in dict.fromkeys(arm for arm, _ in over):
-        stages = ", ".join(stage for other, stage in over if other == arm)
-        said.append(f"So do those about `{arm}` after {stages}: its run goes on from there, and only its end is asked.")
+        stages = ", ".join(sorted(stage for other, stage in over if other == arm))
+        said.append(f"So do those about `{arm}` after {stages}: the run goes on, and only its end can be asked.")
     return said

@@ -60,7 +60,7 @@ def _need(source: str, readers: Sequence[tuple[str, Stage]]) -> Need:
     sound = '"audio": []' if source.startswith(f"{TEXT}:") else '"audio": a path, or several'
     holds = dict.fromkeys([sound, *(line for _, stage in readers for line in _holds(stage))])
     if source.startswith(f"{STRUCTURED}:"):
-        holds['"think" with a plan, a caption, reasons and a summary, by a teacher that reads (Audio-Reasoner)'] = None
+        holds['"think": plan, caption, reasons and summary, by a teacher that reads (Audio-Reasoner)'] = None
     return Need(source, tuple(dict.fromkeys(name for name, _ in readers)), least, f"{name}: {why}", tuple(holds))
 
 

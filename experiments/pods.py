@@ -110,17 +110,17 @@ def _head(
     hours: Hours,
 ) -> list[str]:
     total = len(seeds) * sum(map(_total, hours.values()))
-    _, kept = _terabytes(runs[0].config)
+    count, (_, kept) = len(seeds) * len(runs), _terabytes(runs[0].config)
     several = f"{len(sweeps)} experiments" if len(sweeps) > 1 else sweeps[0].name
     lines = [
         f"PLAN: {several}, {scale} ({machine.model}), seeds {', '.join(map(str, seeds))}",
-        f"{_price(total, machine)}; {len(seeds)} x {len(runs)} runs, up to {two_digits(len(seeds) * len(runs) * kept)}"
-        " TB",
-        "Hours are estimates: the compiler's time of a step, times counts that rest on assumed lengths (1).",
-        "They were never measured on a TPU, and nothing was run for this plan.",
-        *wrapped(in_short(sweeps)),
+        f"{_price(total, machine)}.",
+        f"{count} runs ({len(runs)} a seed), one after another; disk: up to {two_digits(count * kept)} TB.",
+        "Hours are estimates, never measured: the compiler's time of a step, times counts that rest on assumed",
+        "lengths (1). Nothing was run for this plan.",
+        in_short(sweeps),
         "",
-        f"{'experiment':<20}{'hours alone':>12}   arms",
+        f"{'experiment':<20}{'hours, alone':>12}   arms",
     ]
     for sweep in sweeps:
         chosen = [arm for arm in sweep.arms if arm in arms]
@@ -138,19 +138,19 @@ def _hours(runs: Sequence[PodRun], seeds: Sequence[int], machine: Machine, hours
         for name, seconds in hours[run.arm].items():
             what = _what(run.config.stages[name], run.config, machine) if name in run.config.stages else ""
             # Rounds have the same stages: these are told once.
-            row = _row(re.sub(r"_\d+", "", name), [seconds], 25) + f"   {what}".rstrip()
+            row = _row(re.sub(r"_\d+", "", name), [seconds], 22) + f"   {what}".rstrip()
             numbers.append(kinds.setdefault(row, len(kinds) + 1))
         row = _row(f"{run.arm:<18}{run.parent or '-':<10}", hours[run.arm].values(), 28)
         rows.append(f"{row}   {' '.join(map(str, numbers))}")
     every = [seconds for run in runs for seconds in hours[run.arm].values()]
     return [
-        f"{'':3}{'stage':<25}{'hours':>8}{'decoding':>10}",
+        f"   {'stage':<22}{'hours':>8}{'decoding':>10}   what (RLVR: iterations x prompts x samples; questions tried)",
         *(f"{number:>2} {row}" for row, number in kinds.items()),
         "",
         f"{'run':<18}{'after':<10}{'hours':>8}{'decoding':>10}   stages",
         *rows,
         _row("all, a seed", every, 28),
-        _row(f"x {len(seeds)} seeds", every * len(seeds), 28),
+        _row(f"x {len(seeds)}", every * len(seeds), 28),
         "",
         "Assumed:",
         *(f"- {said}" for said in assumptions(machine, runs[0].config.decode_rows)),
@@ -165,9 +165,9 @@ def _row(label: str, parts: Iterable[Seconds], width: int) -> str:
 
 def _price(hours: float, machine: Machine) -> str:
     if math.isnan(hours):
-        return f"Hours are unknown, for the table lacks {', '.join(machine.missing)} on {machine.topology}"
+        return f"The hours are unknown, for the table lacks {', '.join(machine.missing)} on {machine.topology}"
     days, chip_hours = two_digits(hours / 24), two_digits(hours * machine.chips)
-    return f"{two_digits(hours)} hours ({days} days) of {machine.chips} chips ({machine.topology}), {chip_hours} chip hours"
+    return f"{two_digits(hours)} hours ({days} days) of {machine.chips} chips, {chip_hours} chip hours"
 
 
 def _total(found: Mapping[str, Seconds]) -> float:
@@ -183,12 +183,12 @@ def _what(stage: Stage, run: RunConfig, machine: Machine) -> str:
             said += f", critic {stage.ppo.critic_weights}"
             said += f", {stage.ppo.policy_minibatches} updates" if stage.ppo.policy_minibatches > 1 else ""
             tried = len(tried_sources(stage)) * (stage.candidates or 0)
-            return said + (f"; {tried:,} questions tried" if tried else "")
+            return said + (f"; {tried:,} tried" if tried else "")
         case DistilStage():
             tried = stage.contribution and stage.contribution.candidates
             said = f"{stage.mgrd.questions:,} x {stage.mgrd.samples} chains"
             said += ", counterfactual" if "counterfactual" in stage.mgrd.filters else ""
-            return said + (f"; {tried:,} questions tried" if tried else "")
+            return said + (f"; {tried:,} tried" if tried else "")
         case DPOStage():
             return f"{stage.questions:,} x {stage.samples} outputs, {stage.steps} steps of {stage.rows} pairs"
         case KnowledgeStage():
@@ -224,7 +224,9 @@ def _unlike(machine: Machine, runs: Sequence[PodRun]) -> list[str]:
     differ: dict[str, list[str]] = {}
     for step in machine.rows:
         if step != "encode" and (axes := machine.axes(meshes.get(step, config.mesh))) != machine.rows[step]["mesh"]:
-            theirs, ours = (" ".join(f"{a} {n}" for a, n in mesh.items()) for mesh in (machine.rows[step]["mesh"], axes))
+            theirs, ours = (
+                " ".join(f"{a} {n}" for a, n in mesh.items()) for mesh in (machine.rows[step]["mesh"], axes)
+            )
             differ.setdefault(f"compiled for {theirs}, run with {ours}: memory and time differ.", []).append(step)
     lines = [line for said, steps in differ.items() for line in wrapped(f"{', '.join(steps)}: {said}")]
     longest = max(

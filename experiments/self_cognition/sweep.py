@@ -6,12 +6,14 @@ from experiments.answers import AFTER, BEFORE, STAGES, accuracies, answered, den
 from experiments.sweep import Cell, Contrast, Sweep
 
 DPO = "dpo"
+# Its run holds what came of all stages before.
+ARM = "dpo"
 NAMES = {BEFORE: "at the cold start", AFTER: "after MGRD", DPO: "after DPO"}
 FAMILIES = ("hearing", "reading", "medium", "naming")
 
 
 def _denied(stage: str, group: str = "identity", column: str = "denied", asked: str = "thinking") -> Cell:
-    return Cell("denials", column, {"arm": "full", "stage": stage, "asked": asked, "group": group})
+    return Cell("denials", column, {"arm": ARM, "stage": stage, "asked": asked, "group": group})
 
 
 def _steps() -> Iterator[Contrast]:
@@ -39,15 +41,15 @@ def _told() -> Iterator[Contrast]:
 
 
 def _price() -> Iterator[Contrast]:
-    sides = [(answered(stage, "identity"),) for stage in (DPO, AFTER)]
+    sides = [(answered(stage, "identity", arm=ARM),) for stage in (DPO, AFTER)]
     says = f"Questions of identity are answered right more often {NAMES[DPO]} than {NAMES[AFTER]}."
     yield Contrast("identity_accuracy", says, *sides, "above", decides=False)
     for group in ("perceptual", "content"):
-        sides = [(answered(stage, group),) for stage in (DPO, AFTER)]
+        sides = [(answered(stage, group, arm=ARM),) for stage in (DPO, AFTER)]
         says = f"Price of DPO: right answers to {group} questions, thinking, {NAMES[DPO]} minus {NAMES[AFTER]}."
         yield Contrast(f"price_{group}", says, *sides, None, decides=False)
     for name, about in (("grounded_share", "grounded chains"), ("claim_precision", "true claims")):
-        sides = [(measured(stage, name),) for stage in (DPO, AFTER)]
+        sides = [(measured(stage, name, arm=ARM),) for stage in (DPO, AFTER)]
         says = f"Price of DPO: {about}, {NAMES[DPO]} minus {NAMES[AFTER]}."
         yield Contrast(f"price_{name}", says, *sides, None, decides=False)
 
@@ -56,7 +58,7 @@ SWEEP = Sweep(
     name="self_cognition",
     claim="Iterated self-distillation lowers self-cognition errors, and DPO ends them.",
     evidence="Table 3, n = 5000, one run: 6.76 % base, 2.63 % after distillation, 0.02 % after DPO.",
-    arms=("full",),
+    arms=(ARM,),
     tables={
         "denials": denials((*STAGES, DPO)),
         "accuracy": accuracies((*STAGES, DPO), groups=("all", "perceptual", "content", "identity")),

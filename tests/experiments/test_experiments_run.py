@@ -198,7 +198,7 @@ def test_without_earlier_runs_no_minutes_are_told(command, capsys):
 def test_a_large_scale_is_planned_for_pods(monkeypatch, capsys):
     argv = ["format_reward", "--scale=33b", "--seeds=1", "--arms=rl_format"]
     assert run.main([*argv, "--dry_run"]) == 0
-    assert "configs/ablations.py:rl_format,33b" in capsys.readouterr().out
+    assert "\n  train rl_format " in capsys.readouterr().out
     assert run.main(argv) == 2
     assert "--dry_run" in capsys.readouterr().err
 
