@@ -52,10 +52,12 @@ def _train(argv: list[str]) -> None:
     checked = run_config(config)
     makes_encoder = any(isinstance(stage, EncoderStage) for stage in checked.stages.values())
     with processes():
-        if makes_encoder:
+        if not makes_encoder:
+            train(checked, workdir, began, branch_from)
+        elif branch_from is None:
             pretrain_encoder(checked, workdir, began)
         else:
-            train(checked, workdir, began, branch_from)
+            raise BadInput(f"--branch_from={branch_from}: an encoder's training is the run's only stage; leave it out")
 
 
 def parse(argv: list[str]) -> tuple[dict, Path, Path | None]:
@@ -85,11 +87,18 @@ def parse(argv: list[str]) -> tuple[dict, Path, Path | None]:
     for name in ("config", "workdir"):
         if values[name].value is None:
             raise BadInput(f"--{name}: missing; see `step-audio-r1 train --help`")
-    workdir = values["workdir"].value
-    if "://" in workdir:
-        raise BadInput(f"--workdir={workdir}: is no local path; mount the bucket (gcsfuse) and give its folder")
-    branch_from = values["branch_from"].value
-    return values["config"].value.to_dict(), Path(workdir), Path(branch_from) if branch_from else None
+    workdir, branch_from = (_folder(values[name]) for name in ("workdir", "branch_from"))
+    return values["config"].value.to_dict(), workdir, branch_from
+
+
+def _folder(flag: flags.Flag) -> Path | None:
+    if flag.value is None:
+        return None
+    if not flag.value:  # as a variable of a script that was never set leaves it
+        raise BadInput(f"--{flag.name}: is empty; give a folder")
+    if "://" in flag.value:
+        raise BadInput(f"--{flag.name}={flag.value}: is no local path; mount the bucket (gcsfuse) and give its folder")
+    return Path(flag.value)
 
 
 def _unknown_field(error: Exception, argv: list[str]) -> str:

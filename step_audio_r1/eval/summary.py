@@ -23,7 +23,9 @@ def summarise(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
     Of each pass: all questions together, each domain, each kind, and the groups "perceptual" and "content"
     (as kinds). Describing and transcribing are no questions: they appear as their own kinds only. `n` counts
-    the items that could be verified; the means are over items, null where no item has a value.
+    the items that could be verified; the means are over items, null where no item has a value. An answer without a
+    thought that the arm "free" did not ask for is no chain: it counts for the mean of tokens, and not for the shares
+    of grounded and surrogate chains.
     `self_cognition_error` is the share of outputs that deny hearing the sound, with its Wilson interval; what asks
     whether the model hears is the domain "identity".
     """
@@ -54,13 +56,14 @@ def _results(rows: Sequence[Row]) -> dict[str, Any]:
     scores = [row["correct"] for row in rows if row["correct"] is not None]
     denied = [row["self_cognition"] for row in rows if row.get("self_cognition") is not None]
     thinks = rows[0]["arm"] != "direct"
+    chains = [row for row in rows if row["arm"] != "free" or row["think"]]
     return {
         "n": len(scores),
         "accuracy": sum(scores) / len(scores) if scores else None,
         "ci95": list(wilson(sum(scores), len(scores))) if scores else None,
-        "grounded_share": _mean(rows, lambda row: row["grounded"]),
+        "grounded_share": _mean(chains, lambda row: row["grounded"]),
         "claim_precision": _mean(rows, lambda row: row["claim_precision"]),
-        "surrogate_share": _mean(rows, lambda row: row["surrogate"]),
+        "surrogate_share": _mean(chains, lambda row: row["surrogate"]),
         "mean_think_tokens": _mean(rows, lambda row: row["think_tokens"] if thinks else None),
         "self_cognition_error": sum(denied) / len(denied) if denied else None,
         "self_cognition_ci95": list(wilson(sum(denied), len(denied))) if denied else None,

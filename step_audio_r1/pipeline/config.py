@@ -113,6 +113,13 @@ class RunConfig:
         """Names of the stages that a later one goes back to."""
         return {named for name in self.order for _, named in goes_back(self.stages[name])}
 
+    @property
+    def trained_tasks(self) -> tuple[str, ...]:
+        """The world's tasks in text that some stage trains on; each stage that is measured is asked them as well."""
+        shares = [getattr(stage, "sources", {}) for stage in self.stages.values()]
+        trained = {source for sources in shares for source, weight in sources.items() if weight}
+        return tuple(task for task in TASKS if f"world:{task}" in trained)
+
     def _check_kept(self) -> None:
         for i, name in enumerate(self.order):
             for field, named in goes_back(self.stages[name]):

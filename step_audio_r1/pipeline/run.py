@@ -8,12 +8,11 @@ from typing import Any
 
 import jax
 
-from step_audio_r1.data.world.tasks import TASKS
 from step_audio_r1.errors import BadInput
 from step_audio_r1.eval import evaluate, measures_table, write_summary
 from step_audio_r1.files import read_json
 from step_audio_r1.parallel import leads
-from step_audio_r1.pipeline.branch import branch
+from step_audio_r1.pipeline.branch import begins, branch
 from step_audio_r1.pipeline.config import RunConfig, with_real_vocab
 from step_audio_r1.pipeline.distil import check_distil, run_distil
 from step_audio_r1.pipeline.dpo import check_dpo, run_dpo
@@ -70,15 +69,15 @@ def train(
     """
     # 1. the workdir is this config's
     workdir = Workdir(workdir_path)
-    if branch_from is not None:
-        branch(branch_from, workdir, config)
-    if workdir.imported.exists():  # which rows of the token table are real, the imported tokenizer has said
-        config = with_real_vocab(config, workdir.config().model.decoder.real_vocab)
+    branches = branch_from is not None and begins(branch_from, workdir, config)
+    origin = Workdir(branch_from) if branches else workdir
+    if origin.imported.exists():  # which rows of the token table are real, the imported tokenizer has said
+        config = with_real_vocab(config, origin.config().model.decoder.real_vocab)
     elif config.order[0] == IMPORTED:
         raise BadInput(
             f"{workdir.path}: holds no imported model; make it by `convert --from_hf=DIR` with this --config"
         )
-    elif not workdir.encoder.exists():
+    elif not origin.encoder.exists():
         encoder_source(config)  # told before anything is written
     check_sandbox(config)
     run = Resources(config, workdir)  # a mesh that the devices do not make is told here
@@ -92,6 +91,8 @@ def train(
             check_distil(stage, name)
         elif isinstance(stage, DPOStage):
             check_dpo(stage, name, run)
+    if branches:
+        branch(branch_from, workdir, config)
     workdir.claim(config)
     if workdir.finished(config):
         if leads():
@@ -118,7 +119,8 @@ def _run_stages(config: RunConfig, run: Resources, preemption: Preemption, goodp
     supervisor = Supervisor(checkpoints, writer, goodput, Profiler(workdir.path, config.profile), preemption)
     params = initial_params(run) if position.params is None and position.resume is None else position.params
     last = config.order[position.stages_done - 1] if position.stages_done else ""
-    if last in config.kept_stages and position.resume is None:  # a branch: the other run had no need of them later
+    # A branch: the other run had no need of them later. What was imported is kept as it is.
+    if last in config.kept_stages - {IMPORTED} and position.resume is None:
         keep_params(run, last, params)
 
     # 3. the stages
@@ -174,10 +176,8 @@ def measure(run: Resources, params: Any, name: str, stage: Stage) -> None:
     def attend(prompts, completions):
         return run.engine.audio_attention(weights, prompts, completions)
 
-    shares = [getattr(stage, "sources", {}) for stage in run.config.stages.values()]
-    trained = {source for sources in shares for source, weight in sources.items() if weight}
     identity = ("identity",) if run.config.world.identity else ()
-    measured = ("questions", "describe", *identity, *(task for task in TASKS if f"world:{task}" in trained))
+    measured = ("questions", "describe", *identity, *run.config.trained_tasks)
     examples = [example for source in measured for example in run.source(f"world_{config.split}:{source}")]
     evaluate(
         generate,

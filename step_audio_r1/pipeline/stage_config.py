@@ -60,8 +60,9 @@ class RLVRStage:
     `sources` are weights of prompts. With `candidates` = N, the stage's first weights try N questions of each source in
     `select_from` (None: of every source, sound or text) `pass_samples` times, and `strategy` says which are trained on:
     "moderate" those that are right `pass_range` times (the report: 3 to 6 of 8), "failed" never, "easy" more often than
-    that, "all" each that could be verified; of these at most `pool` a source, their families as even as they allow. Of
-    other sources every question is.
+    that, "all" each that could be verified. Of these at most `pool` a source are taken, as those that are tried: four
+    in five need their sound, if so many do, and families have equal shares (`mgrd.select_questions`). Of other sources
+    every question is trained on.
 
     An iteration takes longer than a step of SFT, so `checkpoint_every` is its own. The samples of the first, the last
     and every `dump_every`-th iteration are written to `rollouts/STAGE/`, for readers.

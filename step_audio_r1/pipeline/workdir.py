@@ -93,6 +93,13 @@ class Workdir:
             raise BadInput(f"{self.path}: not a workdir (no config.json); give the --workdir of a `train` run")
         return run_config(read_json(self / "config.json"))
 
+    def check_new(self) -> None:
+        """Raises BadInput if something lies there that is no workdir."""
+        if self.path.exists() and not self.path.is_dir():
+            raise BadInput(f"{self.path}: is a file; use a new directory")
+        if self.path.exists() and any(self.path.iterdir()):
+            raise BadInput(f"{self.path}: not empty and not a workdir (no config.json); use a new directory")
+
     def claim(self, config: RunConfig) -> None:
         """Makes the directory this config's, or checks that it already is.
 
@@ -132,8 +139,7 @@ class Workdir:
             if leads() and old["stages"] != read_json(self / "config.json")["stages"]:
                 write_json(self / "config.json", new)
             return
-        if self.path.exists() and any(self.path.iterdir()):
-            raise BadInput(f"{self.path}: not empty and not a workdir (no config.json); use a new directory")
+        self.check_new()
         write_json(self / "config.json", new)
         write_json(self / "provenance.json", provenance(config))
 
@@ -175,9 +181,10 @@ class Workdir:
 
     def finished(self, config: RunConfig) -> bool:
         """Whether every stage has ended and all that was to be measured is summarised; process 0 looks for all."""
-        return once("finished", lambda: self._finished(config))
+        return once("finished", lambda: self.has_ended(config))
 
-    def _finished(self, config: RunConfig) -> bool:
+    def has_ended(self, config: RunConfig) -> bool:
+        """The same as this process alone sees it."""
         stages = self.stages()
         to_measure = any(config.stages[name].evaluate != "nothing" for name in config.order)
         summarised = (self / "eval" / "summary.json").exists()

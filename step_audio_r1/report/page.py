@@ -116,17 +116,23 @@ def _content(run: Run, against: Path | None) -> dict[str, Any]:
 
 def _provenance(run: Run) -> list[tuple[str, str]]:
     known = run.provenance
-    command = known.get("command")
+    command = _in_one(known.get("command"))
+    source = known.get("branched_from")
     versions = known.get("versions")
     facts = {
         "seed": run.config.get("seed"),
         "git": known.get("git"),
         "started": known.get("started"),
-        "command": " ".join(map(str, command)) if isinstance(command, list) else command,
+        "command": command,
+        "begun after": _in_one(source.get("command")) if isinstance(source, dict) else None,
         "versions": ", ".join(f"{k} {v}" for k, v in versions.items()) if isinstance(versions, dict) else versions,
         "frozen encoder": known.get("encoder"),
     }
     return [(name, str(value)) for name, value in facts.items() if value not in (None, "")]
+
+
+def _in_one(command: Any) -> Any:
+    return " ".join(map(str, command)) if isinstance(command, list) else command
 
 
 def _limits(run: Run) -> Row:

@@ -271,7 +271,11 @@ def _selections(run: Run, name: str) -> list[Selection]:
         lost = len(rows) - len(counts)
         note = f"{len(rows)} questions tried"
         if about:
-            note += f", {chosen:g} kept ({about.get('strategy', 'strategy unknown')}: filled bars)"
+            pool = number_or_none(about.get("kept"))
+            fewer = pool is not None and pool < chosen
+            note += f", {chosen:g} {'suitable' if fewer else 'kept'}"
+            note += f" ({about.get('strategy', 'strategy unknown')}: filled bars)"
+            note += f", {pool:g} of them kept" if fewer else ""
         if lost:
             note += f"; {lost} left out because a verifier failed"
         found.append(Selection(source, bar_chart(f"Times solved, {source}", bars, axes), note + "."))

@@ -15,6 +15,8 @@ from step_audio_r1.report.workdir import (
 
 GROUP_KINDS = ("perceptual", "content", "all")
 PERCEPTION_KINDS = ("describe", "transcribe")
+# How a question is put; other arms are made of several answers.
+_ASKED = ("direct", "thinking", "free")
 CONDITIONS = ("real", "silence", "noise", "swapped")
 NONE = "–"
 
@@ -84,11 +86,11 @@ def accuracy_table(run: Run) -> Table | None:
     rows = [row for row in headline_rows(run) if row.get("kind") in GROUP_KINDS]
     cells, shared = [], {kind: _shared_n(select(rows, kind=kind)) for kind in GROUP_KINDS}
     for key in run.stage_keys(rows):
-        for arm in ("direct", "thinking"):
+        for arm in _arms_of(rows):
             by_kind = {row.get("kind"): row for row in select(rows, at=key, arm=arm)}
             if by_kind:
                 scores = [_score(by_kind.get(kind), shared[kind]) for kind in GROUP_KINDS]
-                cells.append([stage_label(key), arm, *scores, *_quality(by_kind)])
+                cells.append([stage_label(key), _arm_label(arm), *scores, *_quality(by_kind)])
     if not cells:
         return None
     head = ["stage", "arm", *(_head(kind, shared[kind]) for kind in GROUP_KINDS), *_QUALITY_HEAD]
@@ -97,7 +99,28 @@ def accuracy_table(run: Run) -> Table | None:
         "grounded chains, checked claims that are true and chains that argue from a caption, all in "
         "percent, and the mean length of thinking."
     )
+    if select(rows, arm="free"):
+        note += " Free: the model thinks or not, as it likes; an answer at once is no chain, and of length 0."
+    if any(map(_votes_of, _arms_of(rows))):
+        note += " Majority of N: the answer that most of N sampled chains give; the length is that of all N."
     return Table(f"Accuracy on held-out {run.split} clips with their real sound", head, cells, 2, note)
+
+
+def _arms_of(rows: Sequence[Row]) -> list[str]:
+    """The arms of the rows as the tables order them: how was asked, then votes by their number."""
+    found = {row["arm"] for row in rows if isinstance(row.get("arm"), str)}
+    others = sorted(found - {*_ASKED}, key=lambda arm: (len(_votes_of(arm)), arm))
+    return [*(arm for arm in _ASKED if arm in found), *others]
+
+
+def _votes_of(arm: str) -> str:
+    """How many chains vote in an arm, "" where none do."""
+    name, _, number = arm.rpartition("_")
+    return number if name == "majority" else ""
+
+
+def _arm_label(arm: str) -> str:
+    return f"majority of {_votes_of(arm)}" if _votes_of(arm) else arm
 
 
 _QUALITY_HEAD = ("grounded", "true claims", "surrogate", "tokens")
@@ -105,13 +128,10 @@ _QUALITY_HEAD = ("grounded", "true claims", "surrogate", "tokens")
 
 def _quality(by_kind: dict[str, Row]) -> list[str]:
     """Grounded share, claim precision, surrogate share and length, of perceptual questions if possible."""
-    values = []
-    for name in ("grounded_share", "claim_precision", "surrogate_share", "mean_think_tokens"):
-        found = (by_kind[kind].get(name) for kind in ("perceptual", "all", "content") if kind in by_kind)
-        value = next((v for v in found if number_or_none(v) is not None), None)
-        is_share = name != "mean_think_tokens"
-        values.append(percent(value) if is_share or value is None else f"{value:.1f}")
-    return values
+    row = next(by_kind[kind] for kind in ("perceptual", "all", "content") if kind in by_kind)
+    length = number_or_none(row.get("mean_think_tokens"))
+    shares = [percent(row.get(name)) for name in ("grounded_share", "claim_precision", "surrogate_share")]
+    return [*shares, NONE if length is None else f"{length:.1f}"]
 
 
 def _score(row: Row | None, shared: float | None = None) -> str:
@@ -141,8 +161,9 @@ def conditions_table(run: Run) -> Table | None:
         return None
     rows = select(rows, kind=kind)
     cells, shared = [], {name: _shared_n(select(rows, condition=name)) for name in CONDITIONS}
-    for key in run.stage_keys(row for row in rows if _is_other(row, kind)):
-        for arm in ("direct", "thinking"):
+    others = [row for row in rows if _is_other(row, kind)]
+    for key in run.stage_keys(others):
+        for arm in _arms_of(others):  # votes are cast with the real sound alone
             mine = {row.get("condition"): row for row in select(rows, at=key, arm=arm)}
             if mine:
                 cells.append([stage_label(key), arm, *(_score(mine.get(name), shared[name]) for name in CONDITIONS)])

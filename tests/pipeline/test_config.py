@@ -11,7 +11,7 @@ from step_audio_r1.errors import BadInput
 from step_audio_r1.pipeline.config import run_config, to_json
 from step_audio_r1.pipeline.stage_config import steps_of
 
-NAMES = ["quickstart", "miniature", "tiny", "miniature_encoder", "mgrd", "rlvr", "step_audio_r1"]
+NAMES = ["quickstart", "miniature", "tiny", "miniature_encoder", "ablations", "rlvr", "step_audio_r1"]
 
 
 def _values(name: str = "tiny") -> dict:
@@ -141,7 +141,7 @@ BAD = [
 
 
 def test_two_rounds_of_one_number_would_write_to_one_folder():
-    values = _values("mgrd")
+    values = _values("ablations")
     values["stages"]["distil_2"]["round"] = 1
     with pytest.raises(BadInput, match=r"config\.stages\.distil_2\.round=1: an earlier stage distils it"):
         run_config(values)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from configs.mgrd import get_config
+from configs.ablations import get_config
 from step_audio_r1.audio import AudioClip
 from step_audio_r1.data.store import ClipReader, DatasetWriter
 from step_audio_r1.errors import BadInput

@@ -8,7 +8,7 @@ import pytest
 from step_audio_r1.data.store import Dataset
 from tests.pipeline.tiny_run import finish
 
-CONFIG = Path(__file__).with_name("tiny_mgrd.py")
+CONFIG = Path(__file__).with_name("tiny_arms.py")
 
 
 def _kept(workdir: Path, number: int) -> list:

@@ -20,7 +20,7 @@ MOMENTS = {
     "the last evaluation": ended("mgrd_2_rlvr"),
 }
 
-CONFIG = Path(__file__).with_name("tiny_mgrd.py")
+CONFIG = Path(__file__).with_name("tiny_arms.py")
 
 
 @pytest.mark.slow

@@ -120,6 +120,51 @@ def test_the_choice_is_a_dataset_and_its_counts_are_written(context, tmp_path):
         assert example == dataclasses.replace(whole, provenance={**whole.provenance, **about})
 
 
+def _pools(context, name, **changes):
+    """The questions about sound of a stage of its own name, and their counts."""
+    named = SimpleNamespace(**{**vars(context), "name": name})
+    stage = dataclasses.replace(STAGE, candidates=60, **changes)
+    pool, _ = prompt_pools(stage, named, params=None)
+    return pool.examples, read_json(context.run.workdir.rollouts(name) / "pass_at_k-world-questions.json")
+
+
+def test_a_pool_holds_so_many_of_what_suits_with_equal_shares_of_families(context):
+    whole, all_counts = _pools(context, "whole", strategy="all")
+    pool, counts = _pools(context, "small", strategy="all", pool=20)
+    assert (all_counts["suitable"], all_counts["kept"]) == (60, 60)
+    assert (counts["suitable"], counts["kept"], len(pool)) == (60, 20, 20)
+    assert counts["solved"] == all_counts["solved"]  # of all that were tried
+    names = [example.id for example in whole]
+    assert [example.id for example in pool] == [name for name in names if name in {example.id for example in pool}]
+    for perceptual, share in ((True, 16), (False, 4)):
+        families = collections.Counter(e.family for e in pool if e.perceptual is perceptual)
+        there = {e.family for e in whole if e.perceptual is perceptual}
+        assert families.total() == share and max(families.values()) - min(families[f] for f in there) <= 1
+
+
+def test_a_pool_is_the_same_each_time_and_another_by_its_seed(context):
+    first, again = (_pools(context, name, strategy="all", pool=10)[0] for name in ("first", "again"))
+    assert list(first) and [e.id for e in first] == [e.id for e in again]
+    context.seed_for = lambda purpose: {"pass_at_k": 6, "pool": 7}[purpose]
+    other, _ = _pools(context, "other", strategy="all", pool=10)
+    assert {e.id for e in other} != {e.id for e in first}
+
+
+def test_a_pool_larger_than_what_suits_is_all_of_it(context):
+    whole, _ = _pools(context, "whole")
+    pool, counts = _pools(context, "large", pool=1000)
+    assert [e.id for e in pool] == [e.id for e in whole]
+    assert counts["suitable"] == counts["kept"] == len(pool) < 60
+    assert {_correct(e.id) for e in pool} == {1, 2, 3}
+
+
+@pytest.mark.parametrize("field", [{"pool": 5}, {"select_from": ("world:questions",)}])
+def test_what_chooses_among_tried_questions_needs_some(field):
+    (name,) = field
+    with pytest.raises(BadInput, match=f"^{name}: say how many questions are tried; set candidates$"):
+        dataclasses.replace(STAGE, **{"candidates": 0, "select_from": None, **field})
+
+
 def test_a_question_that_cannot_be_verified_is_left_out_and_counted(context, tmp_path, monkeypatch):
     broken = [dataclasses.replace(e, answer=" ") if i % 2 else e for i, e in enumerate(QUESTIONS)]
     context.run.source = {**SOURCES, "world:questions": broken}.__getitem__

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from configs.mgrd import get_config as mgrd_config
+from configs.ablations import get_config as arm_config
 from configs.tiny import get_config
 from step_audio_r1.errors import BadInput
 from step_audio_r1.pipeline import run_config
@@ -51,7 +51,7 @@ def test_a_round_that_has_not_ended_may_be_filtered_otherwise_and_nothing_else_m
 
 
 def test_dpo_may_be_set_otherwise_until_its_pairs_are_made(tmp_path):
-    values = mgrd_config().to_dict()
+    values = arm_config("dpo").to_dict()
     workdir = Workdir(tmp_path / "run")
     workdir.claim(run_config(values))
     more = copy.deepcopy(values)

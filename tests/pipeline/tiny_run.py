@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -17,9 +17,11 @@ CLOCKS = ("time/", "perf/", "goodput/")
 Moment = Callable[[Path], bool]
 
 
-def start(workdir: Path, config: Path | str = "configs/tiny.py", **environment: str) -> subprocess.Popen:
-    """`train` in a process group of its own."""
-    flags = [f"--config={config}", f"--workdir={workdir}", *FLAGS]
+def start(
+    workdir: Path, config: Path | str = "configs/tiny.py", more: Sequence[str] = (), **environment: str
+) -> subprocess.Popen:
+    """`train` in a process group of its own, with `more` flags."""
+    flags = [f"--config={config}", f"--workdir={workdir}", *FLAGS, *more]
     return subprocess.Popen(
         [sys.executable, "-m", "step_audio_r1", "train", *flags],
         cwd=ROOT,
@@ -30,17 +32,19 @@ def start(workdir: Path, config: Path | str = "configs/tiny.py", **environment: 
     )
 
 
-def finish(workdir: Path, config: Path | str = "configs/tiny.py", **environment: str) -> str:
+def finish(workdir: Path, config: Path | str = "configs/tiny.py", more: Sequence[str] = (), **environment: str) -> str:
     """Runs to the end; returns what was said."""
-    process = start(workdir, config, **environment)
+    process = start(workdir, config, more, **environment)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors[-3000:]
     return errors
 
 
-def kill_at(workdir: Path, reached: Moment, config: Path | str = "configs/tiny.py") -> bool:
+def kill_at(
+    workdir: Path, reached: Moment, config: Path | str = "configs/tiny.py", more: Sequence[str] = (), **environment: str
+) -> bool:
     """Runs until the moment, then SIGKILL to the whole process group. False if the run ended first."""
-    process = start(workdir, config)
+    process = start(workdir, config, more, **environment)
     try:
         while process.poll() is None:
             if reached(workdir):
