@@ -89,12 +89,13 @@ def accuracies(
 def _results(rows: Sequence[Row]) -> Row:
     right = [row["correct"] for row in rows if row["correct"] is not None]
     direct = rows[0]["arm"] == "direct"
+    chains = [row for row in rows if row["arm"] != "free" or row["think"]]  # free to answer at once
     return {
         "n": len(right),
         "accuracy": _mean(right),
-        "grounded": _mean(row["grounded"] for row in rows),
+        "grounded": _mean(row["grounded"] for row in chains),
         "precision": _mean(row["claim_precision"] for row in rows),
-        "surrogate": _mean(row["surrogate"] for row in rows),
+        "surrogate": _mean(row["surrogate"] for row in chains),
         "think_tokens": None if direct else _mean(row["think_tokens"] for row in rows),
         "thinks": _mean(bool(row["think"].strip()) for row in rows),
         "self_cognition_error": _mean(row["self_cognition"] for row in rows),

@@ -116,6 +116,11 @@ class Curve:
         """Each seed's running mean over `width` places."""
         return Curve(self.x, {seed: running_mean(values, width) for seed, values in self.seeds.items()})
 
+    def complete(self) -> "Curve":
+        """Those places at which every seed has a value."""
+        kept = ~np.isnan(self._columns).any(axis=1)
+        return Curve(self.x[kept], {seed: values[kept] for seed, values in self.seeds.items()})
+
     @property
     def _columns(self) -> np.ndarray:
         return np.array(list(self.seeds.values())).T
