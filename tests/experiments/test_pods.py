@@ -17,6 +17,7 @@ from configs.ablations import ARMS, get_config
 from experiments import pod_cost
 from experiments.format_reward.sweep import SWEEP as FORMAT_REWARD
 from experiments.grounding.sweep import SWEEP as GROUNDING
+from experiments.inverted_scaling.sweep import SWEEP as INVERTED_SCALING
 from experiments.pod_cost import Machine
 from experiments.pod_measures import ANSWERED, TRAINED
 from experiments.pod_records import needs, sources_of
@@ -187,13 +188,19 @@ def test_what_is_asked_of_a_run_is_what_is_expected_of_its_end():
     plan = pod_plan([FORMAT_REWARD, GROUNDING], None, [0], "33b")
     asked = dict(re.findall(r"^  evaluate (\w+) (.*)$", plan, re.M))
     assert asked["rl1_format"] == "|| break # answers" and asked["round_1"] == "|| break # no expectation looks at it"
-    # What is heard instead is compared at the cold start; `full` goes on after the rounds.
+    # What is heard instead is compared at the cold start.
     assert asked["stem"] == "--conditions=real,noise,swapped || break # gains"
     said = " ".join(plan.split("\n5. MEASURE")[1].split())
-    assert "about `full` after mgrd_3_rlvr: the run goes on" in said
+    assert "the run goes on" not in said
     assert "asked as free stay open" in said
     assert "What fills the tables iterations, summary, `train` leaves in the workdir." in said
     assert "What fills the tables attention, measures, no command finds." in said
+
+
+def test_rounds_before_the_last_cannot_be_asked_afterwards():
+    plan = pod_plan([INVERTED_SCALING], None, [0], "33b")
+    said = " ".join(plan.split("\n5. MEASURE")[1].split())
+    assert "about `full` after mgrd_1_rlvr, mgrd_2_rlvr: the run goes on" in said
 
 
 def test_tables_that_answers_fill_are_those_that_read_answers():

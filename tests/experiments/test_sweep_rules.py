@@ -47,7 +47,13 @@ def test_differences_are_of_each_seed():
     ],
 )
 def test_the_interval_decides(expected, off, holds):
-    assert judge(contrast(expected=expected), rows(on=[0.5, 0.51], off=off)).holds == holds
+    asked = contrast(expected=expected, decides=expected is not None)
+    assert judge(asked, rows(on=[0.5, 0.51], off=off)).holds == holds
+
+
+def test_a_verdict_rests_on_expectations_only():
+    with pytest.raises(ValueError, match="nothing is expected"):
+        contrast(expected=None)
 
 
 def test_seeds_that_lack_a_cell_are_left_out():
