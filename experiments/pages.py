@@ -116,7 +116,7 @@ def index_table(experiments: Mapping[str, tuple[Sweep, Rows, Sequence[Found]]]) 
     """
     lines = ["| claim | paper's evidence | ours | verdict | page |", "|---|---|---|---|---|"]
     for name, (sweep, runs, found) in experiments.items():
-        effects = "; ".join(_effect(one) for one in found if one.contrast.decides and one.seeds) or "no runs yet"
+        effects = _effects([one for one in found if one.contrast.decides and one.seeds]) or "no runs yet"
         judged = verdict(found) if runs else ""
         cells = [_in_cell(sweep.claim), _in_cell(sweep.evidence), effects, judged, f"[{name}]({name}/README.md)"]
         lines.append(f"| {' | '.join(cells)} |")
@@ -127,11 +127,17 @@ def _in_cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
+def _effects(found: Sequence[Found]) -> str:
+    counts = [f" ({_count(len(one.seeds), 'seed')})" for one in found]
+    if len(set(counts)) == 1:  # then it is said once
+        return "; ".join(map(_effect, found)) + counts[0]
+    return "; ".join(f"{_effect(one)}{count}" for one, count in zip(found, counts, strict=True))
+
+
 def _effect(found: Found) -> str:
     contrast = found.contrast
     unit = {"points": " points" if contrast.minus else " %", "tokens": " tokens", "other": ""}[contrast.unit]
-    value = f"{_with_interval(found.difference, contrast)}{unit}, {_count(len(found.seeds), 'seed')}"
-    return f"{contrast.name.replace('_', ' ')}: {value}"
+    return f"{contrast.name.replace('_', ' ')} {_with_interval(found.difference, contrast)}{unit}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -22,21 +22,21 @@ def _against_mgrd() -> Iterator[Contrast]:
         than = f'"{LABELS[arm]}"'
         sides = [(answered(AFTER, arm=side),) for side in ("full", arm)]
         says = f"More right answers to perceptual questions after MGRD than after {than}."
-        yield Contrast(f"{arm}_perceptual", says, *sides, "above")
+        yield Contrast(f"perceptual_over_{arm}", says, *sides, "above")
         says = f"More grounded chains after MGRD than after {than}."
-        yield Contrast(f"{arm}_grounded_share", says, *_chains(arm, "grounded_share"), "above")
+        yield Contrast(f"grounded_share_over_{arm}", says, *_chains(arm, "grounded_share"), "above")
         says = f"More true claims after MGRD than after {than}."
-        yield Contrast(f"{arm}_claim_precision", says, *_chains(arm, "claim_precision"), "above", decides=False)
+        yield Contrast(f"claim_precision_over_{arm}", says, *_chains(arm, "claim_precision"), "above", decides=False)
         sides = _chains(arm, "surrogate_share")
         if arm in SURROGATES:
             says = f"Fewer surrogate chains after MGRD than after {than}."
-            yield Contrast(f"{arm}_surrogate_share", says, *sides, "below")
+            yield Contrast(f"surrogate_share_over_{arm}", says, *sides, "below")
         else:
             says = f"Surrogate chains, MGRD minus {than}."
-            yield Contrast(f"{arm}_surrogate_share", says, *sides, None, decides=False)
+            yield Contrast(f"surrogate_share_over_{arm}", says, *sides, None, decides=False)
         sides = [(answered(AFTER, "content", arm=side),) for side in ("full", arm)]
         says = f"Right answers to content questions, MGRD minus {than}."
-        yield Contrast(f"{arm}_content", says, *sides, None, decides=False)
+        yield Contrast(f"content_over_{arm}", says, *sides, None, decides=False)
 
 
 def _chains(arm: str, name: str) -> list[tuple[Cell, ...]]:
@@ -56,8 +56,8 @@ def _gain(arm: str, says: str, expected: str | None) -> Contrast:
 
 SWEEP = Sweep(
     name="distillation_arms",
-    claim="MGRD is better than SFT on text chains, cross-modal distillation and knowledge distillation.",
-    evidence="A table of properties in words; none of these was trained beside MGRD.",
+    claim="MGRD is better than SFT on text chains, cross-modal distillation and knowledge distillation",
+    evidence="A table of properties in words; none of these was trained beside MGRD",
     arms=tuple(LABELS),
     tables={"accuracy": accuracies(STAGES, asked=("direct", "thinking")), "measures": measures},
     contrasts=(*_against_mgrd(), *_thinking_pays()),

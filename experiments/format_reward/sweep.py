@@ -3,11 +3,11 @@
 from experiments.audio_rlvr import held_out, tables, trained
 from experiments.sweep import Contrast, Sweep
 
-# What an arm's name begins with, and where its run does.
-STARTS = {"rl": "From the cold start", "rl1": "After one round's SFT"}
+# What an arm's name begins with, and where its run does: in names of contrasts and in words.
+STARTS = {"rl": ("cold_start", "From the cold start"), "rl1": ("after_SFT", "After one round's SFT")}
 
 
-def _contrasts(prefix: str, start: str) -> tuple[Contrast, ...]:
+def _contrasts(prefix: str, name: str, start: str) -> tuple[Contrast, ...]:
     """With the term less without it."""
     arms = f"{prefix}_format", f"{prefix}_no_format"
 
@@ -19,32 +19,32 @@ def _contrasts(prefix: str, start: str) -> tuple[Contrast, ...]:
 
     return (
         Contrast(
-            f"{prefix}_length",
+            f"{name}_think_tokens",
             f"{start}: with the term thinking about sound is longer in the last ten iterations.",
             **of_samples("think_tokens_audio_last"),
             expected="above",
             unit="tokens",
         ),
         Contrast(
-            f"{prefix}_share",
+            f"{name}_samples_that_reason",
             f"{start}: with the term more samples about sound reason in the last ten iterations.",
             **of_samples("format_audio_last"),
             expected="above",
         ),
         Contrast(
-            f"{prefix}_held_out",
+            f"{name}_accuracy",
             f"{start}: with the term more held-out questions are answered right, thinking or not as the model likes.",
             **of_answers(),
             expected="above",
         ),
         Contrast(
-            f"{prefix}_held_out_thinks",
+            f"{name}_answers_that_think",
             f"{start}: with the term more of these held-out answers think.",
             **of_answers(column="thinks"),
             expected="above",
         ),
         Contrast(
-            f"{prefix}_shrinks",
+            f"{name}_shrinks",
             f"{start}: without the term thinking about sound gets shorter, last ten iterations less first ten.",
             plus=trained(arms[1], "think_tokens_audio_last"),
             minus=trained(arms[1], "think_tokens_audio_first"),
@@ -53,28 +53,28 @@ def _contrasts(prefix: str, start: str) -> tuple[Contrast, ...]:
             decides=False,
         ),
         Contrast(
-            f"{prefix}_training",
+            f"{name}_training",
             f"{start}: with the term fewer training samples about sound are right in the last ten iterations.",
             **of_samples("correct_audio_last"),
             expected="below",
             decides=False,
         ),
         Contrast(
-            f"{prefix}_thinking",
+            f"{name}_thinking",
             f"{start}: held-out accuracy where the model must think, with the term less without.",
             **of_answers(asked="thinking"),
             expected=None,
             decides=False,
         ),
         Contrast(
-            f"{prefix}_direct",
+            f"{name}_direct",
             f"{start}: held-out accuracy of direct answers, with the term less without.",
             **of_answers(asked="direct"),
             expected=None,
             decides=False,
         ),
         Contrast(
-            f"{prefix}_text",
+            f"{name}_text",
             f"{start}: thinking about text in the last ten iterations, where no term is paid, with less without.",
             **of_samples("think_tokens_text_last"),
             expected=None,
@@ -82,7 +82,7 @@ def _contrasts(prefix: str, start: str) -> tuple[Contrast, ...]:
             decides=False,
         ),
         Contrast(
-            f"{prefix}_same_start",
+            f"{name}_same_start",
             f"{start}: thinking about sound in the first iteration, which both runs share: exactly 0.",
             **of_samples("think_tokens_audio_start"),
             expected=None,
@@ -98,7 +98,7 @@ SWEEP = Sweep(
     evidence="figure 4, single runs: 2483 against 1649 tokens at the end; MMAU 77.7 against 76.5",
     arms=("rl_format", "rl_no_format", "rl1_format", "rl1_no_format"),
     tables=tables(),
-    contrasts=tuple(contrast for start in STARTS.items() for contrast in _contrasts(*start)),
+    contrasts=tuple(contrast for arms, start in STARTS.items() for contrast in _contrasts(arms, *start)),
     labels={
         "rl_format": "0.8 / 0.2, cold start",
         "rl_no_format": "1 / 0, cold start",

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from experiments.answers import AFTER, BEFORE, STAGES, attention, gained, gains, measured, measures
 from experiments.sweep import Cell, Contrast, Sweep
 
-# measure of perceptual questions: (what changes, sign, whether it decides)
+# measure of perceptual questions: (name of the contrast, what changes, sign, whether it decides)
 CHANGES = {
-    "grounded_share": ("More chains are grounded", "above", True),
-    "claim_precision": ("More claims are true", "above", True),
-    "precision_4": ("More claims are true in the last quarter of the chain", "above", True),
-    "surrogate_share": ("Fewer chains argue from a caption", "below", True),
-    "thinking_minus_direct": ("Thinking pays more against direct answers", "above", True),
-    "audio_gain": ("The real sound is worth more against silence", "above", True),
-    "audio_attention": ("More attention is on the sound", "above", False),
+    "grounded_share": ("grounded_chains", "More chains are grounded", "above", True),
+    "claim_precision": ("true_claims", "More claims are true", "above", True),
+    "precision_4": ("true_claims_at_the_end", "More claims are true in the last quarter of the chain", "above", True),
+    "surrogate_share": ("surrogate_chains", "Fewer chains argue from a caption", "below", True),
+    "thinking_minus_direct": ("thinking_minus_direct", "Thinking pays more against direct answers", "above", True),
+    "audio_gain": ("sound_minus_silence", "The real sound is worth more against silence", "above", True),
+    "audio_attention": ("attention_on_sound", "More attention is on the sound", "above", False),
 }
 INSTEAD = {"silence": "silence", "noise": "noise", "swapped": "another clip"}
 # Before MGRD few outputs have more than some fifteen.
@@ -21,8 +21,8 @@ STEPS = (1, 4, 8, 12)
 
 
 def _changes() -> Iterator[Contrast]:
-    for name, (says, expected, decides) in CHANGES.items():
-        sides = [(measured(stage, name),) for stage in (AFTER, BEFORE)]
+    for column, (name, says, expected, decides) in CHANGES.items():
+        sides = [(measured(stage, column),) for stage in (AFTER, BEFORE)]
         yield Contrast(name, f"{says} after round 3 than at the cold start.", *sides, expected, decides=decides)
     sides = [(measured(stage, "thinking_minus_direct", "all"),) for stage in (AFTER, BEFORE)]
     says = "Over all questions, thinking pays more against direct answers after round 3 than at the cold start."
@@ -37,7 +37,7 @@ def _sound_used() -> Iterator[Contrast]:
         sides = [(gained(AFTER, column=column, against=condition),) for column in ("thinking", "other")]
         says = f"After round 3 thinking is better with the real sound than with {instead}."
         yield Contrast(f"{condition}_after", says, *sides, "above", decides=False)
-        if condition != "silence":  # stands above as `audio_gain`
+        if condition != "silence":  # stands above as `sound_minus_silence`
             sides = [(gained(stage, against=condition),) for stage in (AFTER, BEFORE)]
             says = f"The real sound is worth more against {instead} after round 3 than at the cold start."
             yield Contrast(f"{condition}_change", says, *sides, "above", decides=False)
@@ -60,8 +60,8 @@ def _attention() -> Iterator[Contrast]:
 
 SWEEP = Sweep(
     name="grounding",
-    claim="MGRD moves reasoning from a surrogate of the text to the sound itself.",
-    evidence="Examples of chains; whether claims are true and the sound is used is not measured.",
+    claim="MGRD moves reasoning from a surrogate of the text to the sound itself",
+    evidence="Examples of chains; whether claims are true and the sound is used is not measured",
     arms=("full",),
     tables={
         "measures": measures,

@@ -19,10 +19,17 @@ def _gain(name: str, says: str, stage: str, group: str, expected: str | None, de
 
 def _rounds() -> Iterator[Contrast]:
     about = "on perceptual questions"
-    yield _gain("before", f"At the cold start thinking loses {about}.", BEFORE, "perceptual", "below", decides=True)
+    yield _gain(
+        "thinking_minus_direct_before",
+        f"At the cold start thinking loses {about}.",
+        BEFORE,
+        "perceptual",
+        "below",
+        decides=True,
+    )
     for number, stage in enumerate(STAGES[1:], 1):
         says = f"After round {number} thinking wins {about}."
-        yield _gain(f"after_{number}", says, stage, "perceptual", "above", decides=stage == AFTER)
+        yield _gain(f"thinking_minus_direct_round_{number}", says, stage, "perceptual", "above", decides=stage == AFTER)
     yield Contrast(
         "change",
         f"What thinking gains {about} rises from the cold start to round 3.",
@@ -51,8 +58,8 @@ def _unasked() -> Iterator[Contrast]:
 
 SWEEP = Sweep(
     name="inverted_scaling",
-    claim="Audio models answer worse when they think; MGRD turns this round.",
-    evidence="Single runs without interval; Step-Audio 2 to R1: MMAU 78.0 to 77.7, MMSU 64.3 to 75.9 %.",
+    claim="Audio models answer worse when they think; MGRD turns this round",
+    evidence="Single runs without interval; Step-Audio 2 to R1: MMAU 78.0 to 77.7, MMSU 64.3 to 75.9 %",
     arms=("full",),
     tables={
         "gains": gains(STAGES, groups=("all", "perceptual", "content", "domain", "kind", "family")),

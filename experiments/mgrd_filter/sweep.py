@@ -55,7 +55,7 @@ def _against_full() -> Iterator[Contrast]:
                 says = f'{more} {what} after round 3 with all filters than with "{LABELS[arm]}".'
             else:
                 says = f'{what.capitalize()} after round 3, all filters minus "{LABELS[arm]}".'
-            yield Contrast(f"{arm}_{name}", says, *sides, expected, decides=(arm, name) in DECIDES)
+            yield Contrast(f"{name}_over_{arm}", says, *sides, expected, decides=(arm, name) in DECIDES)
 
 
 def _over_rounds() -> Iterator[Contrast]:
@@ -80,8 +80,8 @@ def _kept() -> Iterator[Contrast]:
 
 SWEEP = Sweep(
     name="mgrd_filter",
-    claim="Filtering self-distilled chains for acoustic grounding makes the model reason from sound.",
-    evidence="One example of a chain that shifts; no ablation of the filters, no measure of grounding.",
+    claim="Filtering self-distilled chains for acoustic grounding makes the model reason from sound",
+    evidence="One example of a chain that shifts; no ablation of the filters, no measure of grounding",
     arms=tuple(LABELS),
     tables={
         "accuracy": accuracies(STAGES, asked=("direct", "thinking")),

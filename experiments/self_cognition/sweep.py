@@ -17,7 +17,11 @@ def _denied(stage: str, group: str = "identity", column: str = "denied", asked: 
 
 
 def _steps() -> Iterator[Contrast]:
-    steps = (("distillation", AFTER, BEFORE, True), ("dpo", DPO, AFTER, True), ("both", DPO, BEFORE, False))
+    steps = (
+        ("denials_after_MGRD", AFTER, BEFORE, True),
+        ("denials_after_DPO", DPO, AFTER, True),
+        ("denials_after_both", DPO, BEFORE, False),
+    )
     for name, later, earlier, decides in steps:
         says = f"Replies to questions of identity deny hearing less often {NAMES[later]} than {NAMES[earlier]}."
         yield Contrast(name, says, (_denied(later),), (_denied(earlier),), "below", decides=decides)
@@ -56,8 +60,8 @@ def _price() -> Iterator[Contrast]:
 
 SWEEP = Sweep(
     name="self_cognition",
-    claim="Iterated self-distillation lowers self-cognition errors, and DPO ends them.",
-    evidence="Table 3, n = 5000, one run: 6.76 % base, 2.63 % after distillation, 0.02 % after DPO.",
+    claim="Iterated self-distillation lowers self-cognition errors, and DPO ends them",
+    evidence="Table 3, n = 5000, one run: 6.76 % base, 2.63 % after distillation, 0.02 % after DPO",
     arms=(ARM,),
     tables={
         "denials": denials((*STAGES, DPO)),

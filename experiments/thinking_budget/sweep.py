@@ -22,12 +22,21 @@ def _more(
 
 def _ends() -> Iterator[Contrast]:
     says = "At the cold start whole chains are worse than none."
-    yield _more("cold_whole_0", says, BEFORE, None, 0, "below", decides=True)
-    yield _more("cold_whole_4", "At the cold start, whole chains minus those cut at 4 tokens.", BEFORE, None, 4, None)
+    yield _more("cold_start_whole_minus_none", says, BEFORE, None, 0, "below", decides=True)
+    yield _more(
+        "cold_start_whole_minus_4",
+        "At the cold start, whole chains minus those cut at 4 tokens.",
+        BEFORE,
+        None,
+        4,
+        None,
+    )
     for number, stage in enumerate(STAGES[1:], 1):
         for less, than in ((4, "those cut at 4 tokens"), (0, "none")):
             says = f"After round {number} whole chains are better than {than}."
-            yield _more(f"round_{number}_whole_{less}", says, stage, None, less, "above", decides=stage == AFTER)
+            yield _more(
+                f"round_{number}_whole_minus_{less or 'none'}", says, stage, None, less, "above", decides=stage == AFTER
+            )
 
 
 def _steps() -> Iterator[Contrast]:
@@ -57,8 +66,8 @@ def _votes() -> Iterator[Contrast]:
 
 SWEEP = Sweep(
     name="thinking_budget",
-    claim="Longer thinking is worse in audio models, and after MGRD it is better: test-time compute scales.",
-    evidence="Said of the model as a whole; no curve of accuracy over length of thinking.",
+    claim="Longer thinking is worse in audio models, and after MGRD it is better: test-time compute scales",
+    evidence="Said of the model as a whole; no curve of accuracy over length of thinking",
     arms=("full",),
     tables={"accuracy": accuracies(STAGES, asked=("thinking", *VOTES), budgets=BUDGETS)},
     contrasts=(*_ends(), *_steps(), *_votes()),

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments import pages
-from experiments.sweep import Contrast, Found, Spread, judge
+from experiments.sweep import Contrast, Found, Spread, Sweep, judge
 from step_audio_r1.errors import BadInput
 from tests.experiments.fake_experiments import record
 
@@ -67,6 +67,17 @@ def test_the_table_of_all_names_effects_and_pages(results, tmp_path):
     none = [judge(contrast, {}) for contrast in results.sweep.contrasts]
     told = pages.index_table({"reward": (results.sweep, runs, found), "other": (results.sweep, [], none)})
     lines = told.splitlines()
-    effect = "first wins: +11.0 [-1.7, +23.7] points, 2 seeds"
+    effect = "first wins +11.0 [-1.7, +23.7] points (2 seeds)"
     assert lines[2] == f"| reward a\\|b | none | {effect} | undecided | [reward](reward/README.md) |"
     assert lines[3] == "| reward a\\|b | none | no runs yet |  | [other](other/README.md) |"
+
+
+def test_seeds_are_said_of_each_effect_where_they_differ():
+    spread = Spread(0.5, 0.4, 0.6)
+    effects = [
+        Found(Contrast(name, "", (), (object(),), "above"), seeds, spread, spread, spread, "yes")
+        for name, seeds in (("a", (0, 1)), ("b_c", (0,)))
+    ]
+    sweep = Sweep("s", "claim", "evidence", (), {}, tuple(one.contrast for one in effects))
+    line = pages.index_table({"s": (sweep, [{"arm": "x"}], effects)}).splitlines()[2]
+    assert "| a +50.0 [+40.0, +60.0] points (2 seeds); b c +50.0 [+40.0, +60.0] points (1 seed) |" in line
