@@ -8,6 +8,8 @@ python -m experiments.run --help                                     # all arms 
 The loop of MGRD and what is taken out of it or put in its place, three rounds each, of the same steps:
   full            stem, round_1, then rounds 2 and 3
   dpo             full, then DPO on self-cognition
+  self_distilled  full, then a round of self-distillation on self-cognition: outputs that deny hearing are filtered out
+  self_distilled_dpo    and then DPO
   restart         each round's SFT from the cold start again
   no_lexical, no_claims, no_correctness    without that filter
   outcome_only    without the filters that ask for grounding: the answer is right and follows
@@ -41,6 +43,8 @@ FILTERS = ("form", "self_cognition", "lexical", "claims", "coherence", "correctn
 GROUNDING = ("lexical", "claims", "counterfactual")
 # What a text teacher writes speaks of a caption, and no claim of its chains is about the sound.
 TEACHER = {"filters": tuple(name for name in FILTERS if name not in GROUNDING), "listen": (), "prompt_files": {}}
+# Of an answer about the one who answers no claim is about the sound, and none follows.
+SELF = {"filters": ("form", "self_cognition", "correctness"), "listen": (), "prompt": "{question}", "prompt_files": {}}
 
 Stages = dict[str, Any]
 
@@ -98,6 +102,16 @@ class Miniature:
     def dpo(self) -> ConfigDict:
         """Self-cognition."""
         return ConfigDict({**small.self_cognition_dpo(steps=60), "evaluate": "everything"})
+
+    def self_distil(self) -> Stages:
+        """A round on questions whether it hears, which are asked as they are: in a text's place "no" would be right."""
+        number = ROUNDS + 1
+        sampling = {"max_new_tokens": small.MAX_NEW, "min_think_tokens": 1}
+        asked = small.distil(number, questions=700, sampling=sampling, **SELF)
+        asked.source = "world:identity"
+        train = self.sft(number)
+        train.evaluate = "everything"
+        return {"self_distil": asked, "self_sft": train}
 
     def audio_rlvr(self) -> ConfigDict:
         """The RLVR that is studied: longer than a round's, sound to text as 3 to 2, as in the report."""
@@ -183,6 +197,12 @@ class Public:
     def dpo(self) -> dict:
         """Self-cognition."""
         return public.dpo()
+
+    def self_distil(self) -> Stages:
+        """A round on the questions of all rounds; chains are kept that do not deny hearing and are right."""
+        number = ROUNDS + 1
+        asked = {name: value for name, value in public.distil(number).items() if name != "contribution"}
+        return {"self_distil": asked | {"mgrd": asked["mgrd"] | SELF}, "self_sft": public.mgrd_sft(number)}
 
     def audio_rlvr(self) -> dict:
         """The report's RLVR; of text all questions are asked, in every arm."""
@@ -280,6 +300,8 @@ ARMS: dict[str, Arm] = {
     "round_1": Arm("stem", _first_round),
     "full": Arm("round_1", _full),
     "dpo": Arm("full", lambda recipe: {"dpo": recipe.dpo()}),
+    "self_distilled": Arm("full", lambda recipe: recipe.self_distil()),
+    "self_distilled_dpo": Arm("self_distilled", lambda recipe: {"dpo": recipe.dpo()}),
     "restart": _loop(start_from=COLD),
     "no_lexical": _loop(**without("lexical")),
     "no_claims": _loop(**without("claims")),
