@@ -22,6 +22,7 @@ The loop of MGRD and what is taken out of it or put in its place, three rounds e
 RLVR on sound and text, 60 iterations, from the cold start (`rl_*`) or from the first round's SFT (`rl1_*`):
   rl_format, rl_no_format, rl1_format, rl1_no_format     reward 0.8 / 0.2 against 1 / 0
   rl_failed, rl_easy, rl_all                             which questions; rl_format has the moderate ones
+  rl1_failed, rl1_all, rl1_all_large                     the same where thinking pays; rl1_format has the moderate ones
   rl_moderate_small, rl_all_small, rl_all_large          how many of them
   rl_shared, rl_no_critic, rl_updates                    the critic on the actor's trunk, none, four updates a rollout
 """
@@ -319,6 +320,9 @@ ARMS: dict[str, Arm] = {
     "rl_failed": _rl(strategy="failed"),
     "rl_easy": _rl(strategy="easy"),
     "rl_all": _rl(strategy="all"),
+    "rl1_failed": _rl("round_1", strategy="failed"),
+    "rl1_all": _rl("round_1", strategy="all"),
+    "rl1_all_large": _rl("round_1", pool="large", strategy="all"),
     "rl_moderate_small": _rl(pool="small"),
     "rl_all_small": _rl(pool="small", strategy="all"),
     "rl_all_large": _rl(pool="large", strategy="all"),

@@ -1,7 +1,7 @@
 """Which questions should RLVR be given, and how many? (figure 5, and the 200 000 unfiltered items)"""
 
 from experiments.answers import accuracies
-from experiments.audio_rlvr import COLD_START, STAGE, held_out, tables, trained
+from experiments.audio_rlvr import COLD_START, FIRST_ROUND, STAGE, held_out, tables, trained
 from experiments.data_selection.pools import pools
 from experiments.sweep import Cell, Contrast, Sweep
 
@@ -13,6 +13,13 @@ LABELS = {
     "rl_moderate_small": "moderate, few",
     "rl_all_small": "unselected, few",
     "rl_all_large": "unselected, all that were tried",
+}
+# The second design: from the first round's SFT, where thinking pays.
+SECOND = {
+    "rl1_format": "moderate, after SFT",
+    "rl1_failed": "failed, after SFT",
+    "rl1_all": "unselected, after SFT",
+    "rl1_all_large": "unselected, all that were tried, after SFT",
 }
 # Pairs of the grid of size and selection: name, plus, minus, the sentence.
 GRID = (
@@ -136,13 +143,35 @@ TOLD = (
     ),
 )
 
+
+def _second_design() -> tuple[Contrast, ...]:
+    """Written after the first had been seen, so that nothing of it decides."""
+    found = []
+    for arm, label in list(SECOND.items())[1:]:
+        says = (
+            f"Second design: held-out accuracy after moderate questions above that after {label.split(', after')[0]}."
+        )
+        found.append(_over(f"second_moderate_over_{arm.removeprefix('rl1_')}", "rl1_format", arm, says))
+    for arm, label in SECOND.items():
+        says = f"Second design: held-out accuracy after RLVR less before it, {label.split(', after')[0]}."
+        before = held_out(arm, stage=FIRST_ROUND)
+        found.append(Contrast(f"second_gain_{arm}", says, held_out(arm), before, expected=None, decides=False))
+    says = "Second design: tokens of thinking on the same held-out questions, moderate above failed."
+    tokens = (held_out(arm, "think_tokens") for arm in ("rl1_format", "rl1_failed"))
+    found.append(Contrast("second_failed_thinks_less", says, *tokens, "above", unit="tokens", decides=False))
+    return tuple(found)
+
+
 SWEEP = Sweep(
     name="data_selection",
     claim="RLVR needs questions of moderate difficulty: failed ones do worse, and more unselected ones gain nothing",
     evidence="figure 5, single runs: reward 0.76 against 0.71, tokens 2483 against 2064; of 200 000 items no number",
-    arms=tuple(LABELS),
+    arms=(*LABELS, *SECOND),
     tables=tables()
-    | {"families": accuracies((COLD_START, STAGE), asked=("free",), groups=("family",)), "pools": pools(STAGE)},
-    contrasts=DECIDING + TOLD,
-    labels=LABELS,
+    | {
+        "families": accuracies((COLD_START, FIRST_ROUND, STAGE), asked=("free",), groups=("family",)),
+        "pools": pools(STAGE),
+    },
+    contrasts=DECIDING + TOLD + _second_design(),
+    labels=LABELS | SECOND,
 )
