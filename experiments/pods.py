@@ -133,6 +133,8 @@ def _head(
 def _hours(runs: Sequence[PodRun], seeds: Sequence[int], machine: Machine, hours: Hours) -> list[str]:
     kinds: dict[str, int] = {}
     rows = []
+    own, after = (2 + max(len(name or "") for name in names) for names in zip(*((run.arm, run.parent) for run in runs)))
+    after = max(after, len("after") + 2)
     for run in runs:
         numbers = []
         for name, seconds in hours[run.arm].items():
@@ -140,17 +142,17 @@ def _hours(runs: Sequence[PodRun], seeds: Sequence[int], machine: Machine, hours
             # Rounds have the same stages: these are told once.
             row = _row(re.sub(r"_\d+", "", name), [seconds], 22) + f"   {what}".rstrip()
             numbers.append(kinds.setdefault(row, len(kinds) + 1))
-        row = _row(f"{run.arm:<18}{run.parent or '-':<10}", hours[run.arm].values(), 28)
+        row = _row(f"{run.arm:<{own}}{run.parent or '-':<{after}}", hours[run.arm].values(), own + after)
         rows.append(f"{row}   {' '.join(map(str, numbers))}")
     every = [seconds for run in runs for seconds in hours[run.arm].values()]
     return [
         f"   {'stage':<22}{'hours':>8}{'decoding':>10}   what (RLVR: iterations x prompts x samples; questions tried)",
         *(f"{number:>2} {row}" for row, number in kinds.items()),
         "",
-        f"{'run':<18}{'after':<10}{'hours':>8}{'decoding':>10}   stages",
+        f"{'run':<{own}}{'after':<{after}}{'hours':>8}{'decoding':>10}   stages",
         *rows,
-        _row("all, a seed", every, 28),
-        _row(f"x {len(seeds)}", every * len(seeds), 28),
+        _row("all, a seed", every, own + after),
+        _row(f"x {len(seeds)}", every * len(seeds), own + after),
         "",
         "Assumed:",
         *(f"- {said}" for said in assumptions(machine, runs[0].config.decode_rows)),
