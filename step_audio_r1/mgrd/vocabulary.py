@@ -106,6 +106,7 @@ GOVERNORS = ("quantity", "source", "sound")
 
 
 def regex(pattern: str) -> re.Pattern[str]:
+    """The pattern, upper and lower case alike, as all of this vocabulary is read."""
     return re.compile(pattern, re.IGNORECASE)
 
 
