@@ -12,7 +12,8 @@ from typing import Any
 from step_audio_r1.audio import Acoustics, Event
 from step_audio_r1.data.world import truth as world
 from step_audio_r1.mgrd.claims import Claim, Status
-from step_audio_r1.mgrd.statements import ANY, CLIP, ELSEWHERE, NOTE, Statement, parse_statements
+from step_audio_r1.mgrd.statement import ANY, CLIP, ELSEWHERE, NOTE, Statement
+from step_audio_r1.mgrd.statements import parse_statements
 
 # True, False, or None where nothing is decided; and what was found.
 Finding = tuple[bool | None, str]
