@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 
 import independent
+from independent_instructions import mmau_pro_instruction
+from independent_numbers import spoken_mqa
 from made_predictions import OPTIONS
 
 from step_audio_r1.benchmarks import BENCHMARKS
@@ -202,12 +204,12 @@ SUBJECTS = {
     "mmsu": ("a.jsonl", mmsu_rows, independent.mmsu),
     "airbench": ("a.json", lettered_rows, independent.airbench_foundation),
     "bigbench_audio": ("metadata.jsonl", bigbench_rows, None),
-    "spoken_mqa": ("a.jsonl", spoken_mqa_rows, independent.spoken_mqa),
+    "spoken_mqa": ("a.jsonl", spoken_mqa_rows, spoken_mqa),
     "speechr": ("a.jsonl", speechr_rows, independent.speechr),
     "audiobench": ("a.json", audiobench_rows, independent.audiobench_mmau),
     "voicebench": ("law.jsonl", voicebench_rows, functools.partial(independent.voicebench, TEMPLATES)),
     "urobench": ("Repeat/test.jsonl", urobench_rows, None),
-    "mmau_pro": ("a.jsonl", mmau_pro_rows, independent.mmau_pro_instruction),
+    "mmau_pro": ("a.jsonl", mmau_pro_rows, mmau_pro_instruction),
 }
 
 

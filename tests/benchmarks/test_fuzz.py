@@ -14,8 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-import independent
 import pytest
+from independent import rubric
+from independent_numbers import big_bench_audio
 from made_items import SEED, SUBJECTS, subject
 from made_predictions import LONG, predictions
 
@@ -83,7 +84,7 @@ def test_the_matcher_of_big_bench_audio_is_its_description_written_again():
     read = BENCHMARKS["bigbench_audio"].robust
     for place, text in said("bigbench_audio"):
         if isinstance(text, str) and "</think>" not in text.lower():
-            expected = independent.big_bench_audio(items[place].task, text)
+            expected = big_bench_audio(items[place].task, text)
             assert read(items[place], text).value == expected, (items[place].task, text)
 
 
@@ -135,7 +136,7 @@ def test_rubrics_are_the_mean_of_the_middle_three_of_five():
     for _ in range(1000):
         points = [[rng.randint(0, 1) for _ in range(5)] for _ in range(5)]
         score = judged.score(item, None, [sum(some) / 5 for some in points])
-        assert score.value == pytest.approx(independent.rubric(points), abs=1e-12)
+        assert score.value == pytest.approx(rubric(points), abs=1e-12)
 
 
 if __name__ == "__main__":
