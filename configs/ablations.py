@@ -7,9 +7,6 @@ python -m experiments.run --help                                     # all arms 
 
 The loop of MGRD and what is taken out of it or put in its place, three rounds each, of the same steps:
   full            stem, round_1, then rounds 2 and 3
-  dpo             full, then DPO on self-cognition
-  self_distilled  full, then a round of self-distillation on self-cognition: outputs that deny hearing are filtered out
-  self_distilled_dpo    and then DPO
   restart         each round's SFT from the cold start again
   no_lexical, no_claims, no_correctness    without that filter
   outcome_only    without the filters that ask for grounding: the answer is right and follows
@@ -18,6 +15,12 @@ The loop of MGRD and what is taken out of it or put in its place, three rounds e
   cross_modal     a text teacher that sees only a caption of the clip writes the chains (SightSound-R1, with a caption)
   structured      chains of plan, caption, reason and summary by a text teacher (Audio-Reasoner)
   knowledge       the student matches the token distribution of that teacher, instead of learning its chains
+
+After the loop, on self-cognition:
+  dpo             full, then DPO
+  self_distilled  full, then a round of self-distillation on outputs that are right and do not deny hearing; questions
+                  ask in miniature whether the model hears, at public scale they are those of all rounds
+  self_distilled_dpo    and then DPO
 
 RLVR on sound and text, 60 iterations, from the cold start (`rl_*`) or from the first round's SFT (`rl1_*`):
   rl_format, rl_no_format, rl1_format, rl1_no_format     reward 0.8 / 0.2 against 1 / 0
@@ -56,7 +59,7 @@ def without(*names: str) -> dict[str, Any]:
 
 
 class Miniature:
-    """The recipe of configs/recipe.py on the audio world, nine minutes for the full loop on two CPU cores."""
+    """The recipe of configs/recipe.py on the audio world, some 24 minutes of one CPU core for the full loop."""
 
     # Questions about sound that the studied RLVR has: as a rule, where there shall be few, where all that were tried.
     pools: ClassVar = {"usual": 120, "small": 30, "large": None}

@@ -84,8 +84,8 @@ def _evaluate(run: PodRun, cells: Sequence[Cell]) -> str:
 def _left_out(sweeps: Sequence[Sweep], runs: Sequence[PodRun]) -> list[str]:
     cells = _cells(sweeps, runs)
     said = [
-        "Answers lie in $RUNS/ARM_SEED/eval/benchmarks/mmau, in MMAU's groups and not by perceptual and content "
-        "questions. No command writes the CSV files at this scale."
+        "Answers lie in $RUNS/ARM_SEED/eval/benchmarks/mmau, in MMAU's groups and not by questions that are "
+        "perceptual, of content or of identity. No command writes the CSV files at this scale."
     ]
     if trained := _tables(sweeps, TRAINED):
         said.append(f"What fills {_named(trained)}, `train` leaves in the workdir.")

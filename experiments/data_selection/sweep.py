@@ -1,7 +1,7 @@
 """Which questions should RLVR be given, and how many? (figure 5, and the 200 000 unfiltered items)"""
 
 from experiments.answers import accuracies
-from experiments.audio_rlvr import COLD_START, FIRST_ROUND, STAGE, held_out, tables, trained
+from experiments.audio_rlvr import COLD_START, FIRST_ROUND, MEASURED, STAGE, held_out, tables, trained
 from experiments.data_selection.pools import pools
 from experiments.sweep import Cell, Contrast, Sweep
 
@@ -16,10 +16,10 @@ LABELS = {
 }
 # The second design: from the first round's SFT, where thinking pays.
 SECOND = {
-    "rl1_format": "moderate, after SFT",
-    "rl1_failed": "failed, after SFT",
-    "rl1_all": "unselected, after SFT",
-    "rl1_all_large": "unselected, all that were tried, after SFT",
+    "rl1_format": "moderate",
+    "rl1_failed": "failed",
+    "rl1_all": "unselected",
+    "rl1_all_large": "unselected, all that were tried",
 }
 # Pairs of the grid of size and selection: name, plus, minus, the sentence.
 GRID = (
@@ -69,7 +69,7 @@ DECIDING = (
         decides=True,
     ),
     Contrast(
-        "failed_thinks_less",
+        "think_tokens_over_failed",
         "Failed questions lead to shorter thinking: tokens on the same held-out questions, moderate less failed.",
         held_out("rl_format", "think_tokens"),
         held_out("rl_failed", "think_tokens"),
@@ -148,17 +148,15 @@ def _second_design() -> tuple[Contrast, ...]:
     """Written after the first had been seen, so that nothing of it decides."""
     found = []
     for arm, label in list(SECOND.items())[1:]:
-        says = (
-            f"Second design: held-out accuracy after moderate questions above that after {label.split(', after')[0]}."
-        )
+        says = f"Second design: held-out accuracy after moderate questions above that after {label}."
         found.append(_over(f"second_moderate_over_{arm.removeprefix('rl1_')}", "rl1_format", arm, says))
     for arm, label in SECOND.items():
-        says = f"Second design: held-out accuracy after RLVR less before it, {label.split(', after')[0]}."
+        says = f"Second design: held-out accuracy after RLVR less before it, {label}."
         before = held_out(arm, stage=FIRST_ROUND)
         found.append(Contrast(f"second_gain_{arm}", says, held_out(arm), before, expected=None, decides=False))
     says = "Second design: tokens of thinking on the same held-out questions, moderate above failed."
     tokens = (held_out(arm, "think_tokens") for arm in ("rl1_format", "rl1_failed"))
-    found.append(Contrast("second_failed_thinks_less", says, *tokens, "above", unit="tokens", decides=False))
+    found.append(Contrast("second_think_tokens_over_failed", says, *tokens, "above", unit="tokens", decides=False))
     return tuple(found)
 
 
@@ -169,9 +167,9 @@ SWEEP = Sweep(
     arms=(*LABELS, *SECOND),
     tables=tables()
     | {
-        "families": accuracies((COLD_START, FIRST_ROUND, STAGE), asked=("free",), groups=("family",)),
+        "families": accuracies(MEASURED, asked=("free",), groups=("family",)),
         "pools": pools(STAGE),
     },
     contrasts=DECIDING + TOLD + _second_design(),
-    labels=LABELS | SECOND,
+    labels=LABELS | {arm: f"{label}, after SFT" for arm, label in SECOND.items()},
 )

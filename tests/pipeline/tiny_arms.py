@@ -16,6 +16,7 @@ def get_config(arm: str = "restart") -> ConfigDict:
     config.world.update({"train": 60, "validation": 0, "test": 30, "probe": 0, "identity": 40})
     for stage in config.stages.values():
         if stage.kind in ("sft", "knowledge"):
+            stage.sources = {name: weight for name, weight in stage.sources.items() if name != "chains:3"}
             stage.update({"steps": 4})
             stage.batch.update({"rows": 8})
         elif stage.kind == "rlvr":
@@ -23,7 +24,8 @@ def get_config(arm: str = "restart") -> ConfigDict:
             if stage.get("candidates"):
                 stage.update({"candidates": 8, "pass_range": (0, 8)})
         elif stage.kind == "distil":
-            stage.contribution.update({"samples": 2, "max_right_without": 1.0, "candidates": 130})
+            if "contribution" in stage:
+                stage.contribution.update({"samples": 2, "max_right_without": 1.0, "candidates": 130})
             stage.mgrd.update(
                 {"questions": 12, "samples": 2, "chunk": 4, "filters": ("self_cognition", "counterfactual")}
             )
