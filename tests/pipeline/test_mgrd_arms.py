@@ -38,3 +38,15 @@ def test_arms_without_distillation_write_no_chains(arm, tmp_path):
     sources = config["stages"]["mgrd_2_sft"]["sources"]
     assert ("world:audio_structured" in sources) == (arm == "structured")
     assert not any(name.startswith("chains:") for name in sources)
+
+
+@pytest.mark.slow
+def test_self_distillation_asks_about_the_model_and_trains_on_what_it_kept(tmp_path):
+    finish(tmp_path / "run", f"{CONFIG}:self_distilled")
+    kept = _kept(tmp_path / "run", 4)
+    assert kept and {example.domain for example in kept} == {"identity"}
+    for example in kept:
+        assert example.clips
+        assert example.provenance["prompt"] == example.messages[-1].parts[-1].text
+    rows = [json.loads(row) for row in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["stage"] == "self_sft"
