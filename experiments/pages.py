@@ -11,6 +11,7 @@ from step_audio_r1.files import write_text
 
 RESULTS, TABLE = "results", "table"
 _UNKNOWN = "unknown"
+_HOLDS = {"yes": "holds", "no": "the other way round", "open": "open"}
 
 
 def fill(page: Path, name: str, text: str) -> None:
@@ -128,16 +129,18 @@ def _in_cell(text: str) -> str:
 
 
 def _effects(found: Sequence[Found]) -> str:
-    counts = [f" ({_count(len(one.seeds), 'seed')})" for one in found]
-    if len(set(counts)) == 1:  # then it is said once
-        return "; ".join(map(_effect, found)) + counts[0]
-    return "; ".join(f"{_effect(one)}{count}" for one, count in zip(found, counts, strict=True))
+    """A line for each in one cell; how many seeds, at the end if all have as many."""
+    counts = [_count(len(one.seeds), "seed") for one in found]
+    if len(set(counts)) == 1:
+        return "<br>".join([*map(_effect, found), counts[0]])
+    return "<br>".join(f"{_effect(one)}, {count}" for one, count in zip(found, counts, strict=True))
 
 
 def _effect(found: Found) -> str:
     contrast = found.contrast
     unit = {"points": " points" if contrast.minus else " %", "tokens": " tokens", "other": ""}[contrast.unit]
-    return f"{contrast.name.replace('_', ' ')} {_with_interval(found.difference, contrast)}{unit}"
+    holds = f": {_HOLDS[found.holds]}" if found.holds else ""
+    return f"{contrast.name.replace('_', ' ')} {_with_interval(found.difference, contrast)}{unit}{holds}"
 
 
 def _count(number: int, noun: str) -> str:

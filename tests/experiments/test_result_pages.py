@@ -67,7 +67,7 @@ def test_the_table_of_all_names_effects_and_pages(results, tmp_path):
     none = [judge(contrast, {}) for contrast in results.sweep.contrasts]
     told = pages.index_table({"reward": (results.sweep, runs, found), "other": (results.sweep, [], none)})
     lines = told.splitlines()
-    effect = "first wins +11.0 [-1.7, +23.7] points (2 seeds)"
+    effect = "first wins +11.0 [-1.7, +23.7] points: open<br>2 seeds"
     assert lines[2] == f"| reward a\\|b | none | {effect} | undecided | [reward](reward/README.md) |"
     assert lines[3] == "| reward a\\|b | none | no runs yet |  | [other](other/README.md) |"
 
@@ -80,4 +80,4 @@ def test_seeds_are_said_of_each_effect_where_they_differ():
     ]
     sweep = Sweep("s", "claim", "evidence", (), {}, tuple(one.contrast for one in effects))
     line = pages.index_table({"s": (sweep, [{"arm": "x"}], effects)}).splitlines()[2]
-    assert "| a +50.0 [+40.0, +60.0] points (2 seeds); b c +50.0 [+40.0, +60.0] points (1 seed) |" in line
+    assert "| a +50.0 [+40.0, +60.0] points: holds, 2 seeds<br>b c +50.0 [+40.0, +60.0] points: holds, 1 seed |" in line
