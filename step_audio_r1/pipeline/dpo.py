@@ -9,7 +9,6 @@ from step_audio_r1.pipeline.resources import Resources
 from step_audio_r1.pipeline.stage_config import DPOStage
 from step_audio_r1.pipeline.stages import StageContext
 from step_audio_r1.train import (
-    LoopPlan,
     Throughput,
     fit,
     make_dpo_step,
@@ -43,14 +42,8 @@ def run_dpo(stage: DPOStage, context: StageContext, params: Any) -> Any:
         state = train_state(params, tx, run.mesh, stage.optimiser.offload)
     rates = schedule(stage.optimiser, stage.steps)
     step_fn = make_dpo_step(run.model, tx, rates, run.mesh, state, stage.dpo, stage.micro_batches)
-    plan = LoopPlan(
-        context.name,
-        stage.steps,
-        context.first_step,
-        context.global_start,
-        run.config.checkpoint_every,
-        run.config.log_every,
-    )
     place = functools.partial(pairs_to_device, mesh=run.mesh)
     throughput = Throughput(run.config.model, run.mesh)
-    return fit(plan, state, step_fn, stream, run.mesh, context.supervisor, place, throughput).params
+    return fit(
+        context.plan(stage.steps), state, step_fn, stream, run.mesh, context.supervisor, place, throughput
+    ).params

@@ -8,7 +8,6 @@ from step_audio_r1.pipeline.kept import kept_params
 from step_audio_r1.pipeline.stage_config import KnowledgeStage
 from step_audio_r1.pipeline.stages import StageContext, shards_here
 from step_audio_r1.train import (
-    LoopPlan,
     Throughput,
     fit,
     make_knowledge_step,
@@ -38,18 +37,12 @@ def run_knowledge(stage: KnowledgeStage, context: StageContext, params: Any) -> 
         state = train_state(params, tx, run.mesh, stage.optimiser.offload)
     rates = schedule(stage.optimiser, stage.steps)
     step = make_knowledge_step(run.model, tx, rates, run.mesh, state, stage.knowledge, stage.micro_batches)
-    plan = LoopPlan(
-        context.name,
-        stage.steps,
-        context.first_step,
-        context.global_start,
-        run.config.checkpoint_every,
-        run.config.log_every,
-    )
     place = functools.partial(to_device, mesh=run.mesh, kind=TaughtBatch)
     throughput = Throughput(run.config.model, run.mesh)
 
     def step_fn(state: Any, batch: TaughtBatch) -> Any:
         return step(state, teacher, batch)
 
-    return fit(plan, state, step_fn, iterator, run.mesh, context.supervisor, place, throughput).params
+    return fit(
+        context.plan(stage.steps), state, step_fn, iterator, run.mesh, context.supervisor, place, throughput
+    ).params

@@ -75,6 +75,12 @@ class StageContext:
         """Steps of the stage that are done."""
         return self.resume.stage_step if self.resume else 0
 
+    def plan(self, steps: int) -> LoopPlan:
+        """A loop of that many steps of this stage, from where it stands."""
+        config = self.run.config
+        start = self.first_step, self.global_start
+        return LoopPlan(self.name, steps, *start, config.checkpoint_every, config.log_every)
+
 
 def initial_params(run: Resources) -> Any:
     """Fresh adaptor and decoder."""
@@ -122,13 +128,7 @@ def run_sft(stage: SFTStage, context: StageContext, params: Any) -> Any:
         state = train_state(params, tx, run.mesh, stage.optimiser.offload)
     rates = schedule(stage.optimiser, stage.steps)
     step_fn = make_sft_step(run.model, tx, rates, run.mesh, state, stage.micro_batches)
-    plan = LoopPlan(
-        context.name,
-        stage.steps,
-        context.first_step,
-        context.global_start,
-        run.config.checkpoint_every,
-        run.config.log_every,
-    )
     throughput = Throughput(run.config.model, run.mesh)
-    return fit(plan, state, step_fn, iterator, run.mesh, context.supervisor, throughput=throughput).params
+    return fit(
+        context.plan(stage.steps), state, step_fn, iterator, run.mesh, context.supervisor, throughput=throughput
+    ).params

@@ -67,7 +67,10 @@ def test_runs_are_trained_read_and_told_on_the_pages(command, capsys):
     page = command.page("reward")
     assert page.startswith("# Question\n\n<!-- results -->\nSeeds 0, 1; commit c0ffee; ") and page.endswith("end\n")
     assert "| The first arm wins. | 61.5 | 50.5 | +11.0 [-1.7, +23.7] | above 0 | open |" in page
-    assert "first wins +11.0 [-1.7, +23.7] points: open<br>2 seeds | undecided | [reward](reward/README.md)" in command.page()
+    assert (
+        "first wins +11.0 [-1.7, +23.7] points: open<br>2 seeds | undecided | [reward](reward/README.md)"
+        in command.page()
+    )
     assert "[rounds](rounds/README.md)" in command.page() and command.csv("rounds", "runs") == []
     told_of = capsys.readouterr()
     assert "reward: undecided" in told_of.out and "6 of 6 runs" in told_of.err

@@ -1,21 +1,19 @@
 """Promise: a DPO stage makes its pairs once, with its first weights; killed at any moment it ends with equal bits."""
 
-import contextlib
 import dataclasses
-import functools
 import json
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
 from step_audio_r1.errors import BadInput, Preempted
 from step_audio_r1.pipeline import dpo, pairs
 from step_audio_r1.pipeline.stage_config import DPOStage
-from step_audio_r1.pipeline.stages import Resume, StageContext, abstract_state
+from step_audio_r1.pipeline.stages import StageContext, abstract_state
 from step_audio_r1.rollout import SamplingConfig
 from step_audio_r1.train import (
     Checkpoints,
@@ -24,10 +22,8 @@ from step_audio_r1.train import (
     MetricWriter,
     OptimiserConfig,
     Preemption,
-    ProfileConfig,
-    Profiler,
-    Supervisor,
 )
+from tests.pipeline.one_stage import Killed, dies, run_stage
 from tests.train.small_model import (
     CONFIG,
     MODEL,
@@ -35,8 +31,6 @@ from tests.train.small_model import (
     STORE,
     TOKENIZER,
     example,
-    fresh,
-    host,
     quick_compilation,
 )
 from tests.world_fakes import rollout_of
@@ -107,10 +101,6 @@ class Scripted:
         return phrases[zlib.crc32(f"{prompt.id} {seed} {sample}".encode()) % len(phrases)]
 
 
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
 def _resources(workdir: Path, engine) -> SimpleNamespace:
     return SimpleNamespace(
         mesh=ONE,
@@ -127,25 +117,13 @@ def _resources(workdir: Path, engine) -> SimpleNamespace:
 def _run(workdir: Path, stage: DPOStage = STAGE, engine=None) -> dict:
     """The stage, from the newest checkpoint of `workdir` if there is one; what the run is judged by."""
     run = _resources(workdir, engine or Scripted())
-    checkpoints, resume, step = Checkpoints(workdir, 3), None, 0
-    if checkpoints.steps():
-        step = checkpoints.steps()[0]
-        meta = checkpoints.meta(step)
-        resume = Resume(meta["stage_step"], checkpoints.restore(step, abstract_state(stage, run)), meta["data"])
-    with Preemption() as preemption, Goodput(workdir) as goodput, contextlib.ExitStack() as stack:
-        stack.callback(checkpoints.close)
-        writer = MetricWriter(workdir, step)
-        stack.callback(writer.close)
-        supervisor = Supervisor(checkpoints, writer, goodput, Profiler(workdir, ProfileConfig()), preemption)
-        context = StageContext(run, "know", 0, supervisor, resume)
-        params = dpo.run_dpo(stage, context, None if resume else fresh())
-    rows = [json.loads(row) for row in (workdir / "metrics.jsonl").read_text().splitlines()]
-    clocks = ("time/", "perf/", "goodput/")
-    return {
-        "params": [x.tobytes() for x in jax.tree.leaves(host(params))],
-        "metrics": [{name: x for name, x in row.items() if not name.startswith(clocks)} for row in rows],
-        "pairs": [(workdir / "pairs" / "know" / name).read_bytes() for name in ("pairs.jsonl", "pairs.json")],
-    }
+
+    def know(context: StageContext, params: Any) -> Any:
+        return dpo.run_dpo(stage, context, params)
+
+    found = run_stage(workdir, "know", run, lambda: abstract_state(stage, run), know)
+    written = [(workdir / "pairs" / "know" / name).read_bytes() for name in ("pairs.jsonl", "pairs.json")]
+    return {**found, "pairs": written}
 
 
 @pytest.fixture(scope="module")
@@ -295,26 +273,13 @@ MOMENTS = {
 }
 
 
-def _dies(patch: pytest.MonkeyPatch, owner, name: str, call: int) -> None:
-    original, calls = getattr(owner, name), []
-
-    @functools.wraps(original)
-    def dying(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == call:
-            raise Killed
-        return original(*args, **kwargs)
-
-    patch.setattr(owner, name, dying)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_any_moment_ends_with_the_same_bits(moment, undisturbed, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         # A chunk of few questions, so that sampling has several parts.
         patch.setattr(pairs, "_CHUNK", 4)
-        _dies(patch, *MOMENTS[moment])
+        dies(patch, *MOMENTS[moment])
         with pytest.raises(Killed):
             _run(tmp_path)
     assert _run(tmp_path) == undisturbed
@@ -333,7 +298,7 @@ def test_preempted_ends_with_the_same_bits(undisturbed, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_stage_half_done_needs_its_pairs(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        _dies(patch, *MOMENTS["a step after a checkpoint"])
+        dies(patch, *MOMENTS["a step after a checkpoint"])
         with pytest.raises(Killed):
             _run(tmp_path)
     (tmp_path / "pairs" / "know" / "pairs.jsonl").unlink()

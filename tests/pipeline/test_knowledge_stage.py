@@ -1,16 +1,13 @@
 """Promise: a stage of knowledge distillation learns from the stage it names; killed at any step it ends the same."""
 
-import contextlib
 import dataclasses
-import functools
-import json
 import os
 import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
@@ -22,7 +19,7 @@ from step_audio_r1.mgrd import read_chains
 from step_audio_r1.pipeline import knowledge, run_config
 from step_audio_r1.pipeline.kept import keep_params
 from step_audio_r1.pipeline.stage_config import KnowledgeStage
-from step_audio_r1.pipeline.stages import Resume, StageContext, abstract_state
+from step_audio_r1.pipeline.stages import StageContext, abstract_state
 from step_audio_r1.pipeline.workdir import Workdir
 from step_audio_r1.train import (
     Checkpoints,
@@ -31,12 +28,10 @@ from step_audio_r1.train import (
     MetricWriter,
     OptimiserConfig,
     Preemption,
-    ProfileConfig,
-    Profiler,
-    Supervisor,
 )
+from tests.pipeline.one_stage import Killed, dies, run_stage
 from tests.pipeline.tiny_run import exists, finish, logged, results, start
-from tests.train.small_model import CONFIG, EXAMPLES, MODEL, ONE, STORE, TOKENIZER, fresh, host, quick_compilation
+from tests.train.small_model import CONFIG, EXAMPLES, MODEL, ONE, STORE, TOKENIZER, fresh, quick_compilation
 
 __all__ = ["quick_compilation"]  # compiles without optimising
 
@@ -56,10 +51,6 @@ CHAINS = [
 SOURCES = {"chains:1": CHAINS, "small:replay": EXAMPLES}
 
 
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
 def _run(workdir: Path, stage: KnowledgeStage = STAGE, teacher: int = 1) -> dict:
     """The stage, from the newest checkpoint of `workdir` if there is one; what the run is judged by."""
     run = SimpleNamespace(
@@ -72,24 +63,11 @@ def _run(workdir: Path, stage: KnowledgeStage = STAGE, teacher: int = 1) -> dict
         workdir=Workdir(workdir),
     )
     keep_params(run, "cold", fresh(teacher))
-    checkpoints, resume, step = Checkpoints(workdir, 3), None, 0
-    if checkpoints.steps():
-        step = checkpoints.steps()[0]
-        meta = checkpoints.meta(step)
-        resume = Resume(meta["stage_step"], checkpoints.restore(step, abstract_state(stage, run)), meta["data"])
-    with Preemption() as preemption, Goodput(workdir) as goodput, contextlib.ExitStack() as stack:
-        stack.callback(checkpoints.close)
-        writer = MetricWriter(workdir, step)
-        stack.callback(writer.close)
-        supervisor = Supervisor(checkpoints, writer, goodput, Profiler(workdir, ProfileConfig()), preemption)
-        context = StageContext(run, "learn", 0, supervisor, resume)
-        params = knowledge.run_knowledge(stage, context, None if resume else fresh())
-    rows = [json.loads(row) for row in (workdir / "metrics.jsonl").read_text().splitlines()]
-    clocks = ("time/", "perf/", "goodput/")
-    return {
-        "params": [x.tobytes() for x in jax.tree.leaves(host(params))],
-        "metrics": [{name: x for name, x in row.items() if not name.startswith(clocks)} for row in rows],
-    }
+
+    def learn(context: StageContext, params: Any) -> Any:
+        return knowledge.run_knowledge(stage, context, params)
+
+    return run_stage(workdir, "learn", run, lambda: abstract_state(stage, run), learn)
 
 
 @pytest.fixture(scope="module")
@@ -124,24 +102,11 @@ MOMENTS = {
 }
 
 
-def _dies(patch: pytest.MonkeyPatch, owner, name: str, call: int) -> None:
-    original, calls = getattr(owner, name), []
-
-    @functools.wraps(original)
-    def dying(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == call:
-            raise Killed
-        return original(*args, **kwargs)
-
-    patch.setattr(owner, name, dying)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_any_moment_ends_with_the_same_bits(moment, undisturbed, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        _dies(patch, *MOMENTS[moment])
+        dies(patch, *MOMENTS[moment])
         with pytest.raises(Killed):
             _run(tmp_path)
     assert _run(tmp_path) == undisturbed

@@ -1,12 +1,10 @@
 """Promise: an RLVR stage killed in any phase of an iteration, or preempted, ends with an undisturbed one's bits."""
 
-import contextlib
 import functools
-import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
@@ -14,7 +12,7 @@ from step_audio_r1.errors import Preempted
 from step_audio_r1.parallel import TRAINING
 from step_audio_r1.pipeline import rlvr
 from step_audio_r1.pipeline.stage_config import RLVRStage
-from step_audio_r1.pipeline.stages import Resume, StageContext
+from step_audio_r1.pipeline.stages import StageContext
 from step_audio_r1.rewards import RewardConfig
 from step_audio_r1.rl import PPO, PPOConfig
 from step_audio_r1.rollout import LocalEngine, SamplingConfig
@@ -25,12 +23,10 @@ from step_audio_r1.train import (
     MetricWriter,
     OptimiserConfig,
     Preemption,
-    ProfileConfig,
-    Profiler,
-    Supervisor,
     abstract_trained,
 )
-from tests.train.small_model import CONFIG, EXAMPLES, MODEL, ONE, REAL, STORE, TOKENIZER, fresh, host, quick_compilation
+from tests.pipeline.one_stage import Killed, dies, run_stage
+from tests.train.small_model import CONFIG, EXAMPLES, MODEL, ONE, REAL, STORE, TOKENIZER, quick_compilation
 
 __all__ = ["quick_compilation"]  # compiles without optimising
 pytestmark = pytest.mark.slow
@@ -69,10 +65,6 @@ def _reward(*arguments):
     return rewards, usable, {"reward/total": Mean.of(rewards, usable.astype(np.float32))}
 
 
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
 def _run(workdir: Path) -> dict:
     """The stage, from the newest checkpoint of `workdir` if there is one; what the run is judged by."""
     run = SimpleNamespace(
@@ -85,23 +77,13 @@ def _run(workdir: Path) -> dict:
         source=lambda _: TEXTS,
         workdir=SimpleNamespace(rollouts=lambda stage: workdir / "rollouts" / stage),
     )
-    checkpoints, resume, step = Checkpoints(workdir, 3), None, 0
-    if checkpoints.steps():
-        step = checkpoints.steps()[0]
-        meta = checkpoints.meta(step)
-        state = checkpoints.restore(step, _algorithm().abstract(abstract_trained(CONFIG, ONE, TRAINING)))
-        resume = Resume(meta["stage_step"], state, meta["data"])
-    with Preemption() as preemption, Goodput(workdir) as goodput, contextlib.ExitStack() as stack:
-        stack.callback(checkpoints.close)
-        writer = MetricWriter(workdir, step)
-        stack.callback(writer.close)
-        supervisor = Supervisor(checkpoints, writer, goodput, Profiler(workdir, ProfileConfig()), preemption)
-        context = StageContext(run, "rl", 0, supervisor, resume)
-        params = rlvr.run_rlvr(STAGE, context, None if resume else fresh())
-    rows = [json.loads(row) for row in (workdir / "metrics.jsonl").read_text().splitlines()]
-    clocks = ("time/", "perf/", "goodput/")
-    metrics = [{name: x for name, x in row.items() if not name.startswith(clocks)} for row in rows]
-    return {"params": [x.tobytes() for x in jax.tree.leaves(host(params))], "metrics": metrics}
+
+    def reinforce(context: StageContext, params: Any) -> Any:
+        return rlvr.run_rlvr(STAGE, context, params)
+
+    return run_stage(
+        workdir, "rl", run, lambda: _algorithm().abstract(abstract_trained(CONFIG, ONE, TRAINING)), reinforce
+    )
 
 
 @pytest.fixture
@@ -138,23 +120,11 @@ PHASES = {
 }
 
 
-def _dies(patch: pytest.MonkeyPatch, owner, name: str, call: int) -> None:
-    owner = owner() if owner is _algorithm else owner
-    original, calls = getattr(owner, name), []
-
-    def dying(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == call:
-            raise Killed
-        return original(*args, **kwargs)
-
-    patch.setattr(owner, name, dying)
-
-
 @pytest.mark.parametrize("phase", PHASES)
 def test_killed_in_any_phase_ends_with_the_same_bits(phase, small, undisturbed, tmp_path):
     with small.context() as patch:
-        _dies(patch, *PHASES[phase])
+        owner, name, call = PHASES[phase]
+        dies(patch, owner() if owner is _algorithm else owner, name, call)
         with pytest.raises(Killed):
             _run(tmp_path)
     assert _run(tmp_path) == undisturbed
