@@ -1,4 +1,4 @@
-"""The whole recipe in 5 to 6 minutes on two idle CPU cores: pre-training, cold start, RLVR, one MGRD round, evaluation.
+"""The whole recipe in 5 to 7 minutes on two idle CPU cores: pre-training, cold start, RLVR, one MGRD round, evaluation.
 
 make quickstart
 step-audio-r1 train --config=configs/quickstart.py --workdir=runs/quickstart
