@@ -74,7 +74,12 @@ def sound(seconds, rate, channels):
 
 
 @pytest.mark.parametrize(
-    "file, seconds, rate, channels", [("a.mp3", 3, 44_100, 1), ("b.flac", 4, 48_000, 2), ("c.wav", 180, 16_000, 1)]
+    "file, seconds, rate, channels",
+    [
+        ("a.mp3", 3, 44_100, 1),
+        pytest.param("b.flac", 4, 48_000, 2, marks=pytest.mark.slow),
+        pytest.param("c.wav", 180, 16_000, 1, marks=pytest.mark.slow),
+    ],
 )
 def test_any_recording_can_be_asked_about(workdir, tmp_path, capsys, file, seconds, rate, channels):
     soundfile.write(tmp_path / file, sound(seconds, rate, channels), rate)
@@ -165,6 +170,7 @@ SIZES = [
 ]
 
 
+@pytest.mark.slow
 def test_the_shipped_config_fine_tunes(public, tmp_path, capsys, monkeypatch):
     soundfile.write(tmp_path / "a.wav", sound(2, 16_000, 1), 16_000)
     rows = [{"id": "1", "audio": "a.wav", "question": "who?", "think": "low", "response": "a man"}]
@@ -228,8 +234,15 @@ def test_a_temperature_is_a_number(workdir, refused, temperature):
     assert "temperature" in line
 
 
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize(
+    "given, tied",
+    [
+        (True, True),
+        (False, False),
+        pytest.param(True, False, marks=pytest.mark.slow),
+        pytest.param(False, True, marks=pytest.mark.slow),
+    ],
+)
 def test_a_model_from_parts(tmp_path, capsys, tied, given):
     encoder, decoder = write_qwen2_audio(tmp_path / "qwen2-audio"), write_qwen2_5(tmp_path / "qwen2.5", tied=tied)
     flags = [f"--encoder={encoder}", f"--decoder={decoder}"]
